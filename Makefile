@@ -1,0 +1,81 @@
+# Needs Python >= 3.11, make and a package index. `make` lists what it can do.
+# Another interpreter: make test PYTHON=python3.12
+
+PYTHON ?= python3
+COVERAGE_FLOOR ?= 100
+ARGS ?=
+
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+VENV := .venv/$(VERSION)
+DEMO_VENV := .venv-demo/$(VERSION)
+RUN := $(VENV)/bin/python -m
+
+# The edges are the top floor of the design: words, the command line, what ships for tests.
+# The floors below them are held to COVERAGE_FLOOR.
+EDGES := */anyload/__init__.py,*/anyload/__main__.py,*/anyload/cli.py,*/anyload/testing.py,*/anyload/pytest_plugin.py
+
+INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check \
+	--build-constraint constraints.txt -c constraints.txt
+TYPING_TESTS := $(wildcard tests/typing/*.py)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help python demo test lint format docs bench coverage clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(DEMO_VENV)/.demo  ## load real models, in an environment of their own
+	$(DEMO_VENV)/bin/python -m demo $(ARGS)
+
+test: $(VENV)/.test  ## run the tests on asyncio, uvloop and trio
+	$(RUN) pytest $(ARGS)
+
+lint: $(VENV)/.lint  ## check style, format and types
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+	$(if $(TYPING_TESTS),PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(RUN) pyright --pythonpath $(VENV)/bin/python)
+
+format: $(VENV)/.lint  ## put the code into its format
+	$(RUN) ruff check --fix-only
+	$(RUN) ruff format
+
+docs: $(VENV)/.docs  ## build the pages into site/
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict $(ARGS)
+
+bench: $(VENV)/.bench  ## run the benchmarks
+	$(RUN) benchmarks $(ARGS)
+
+coverage: $(VENV)/.test  ## run the tests once more and hold the branch coverage
+	$(RUN) coverage erase
+	$(RUN) coverage run -m pytest $(ARGS)
+	$(RUN) coverage combine --quiet
+	@echo "The edges, for information:"
+	$(RUN) coverage report --include='$(EDGES)' --fail-under=0
+	@echo "The floors below them:"
+	$(RUN) coverage report --omit='$(EDGES)' --fail-under=$(COVERAGE_FLOOR)
+
+clean:  ## remove environments and whatever runs left behind
+	rm -rf .venv .venv-demo site htmlcov .coverage .coverage.* .hypothesis \
+		.mypy_cache .pytest_cache .ruff_cache
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "anyload needs Python >= 3.11; '$(PYTHON)' is not. Try: make PYTHON=python3.12" >&2; exit 1; }
+
+# An environment per interpreter. The file .<group> in it says that the group is installed, and is
+# older than what it was installed from when that has to happen again.
+%/.pip: constraints.txt | python
+	$(PYTHON) -m venv $*
+	$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip
+	@touch $@
+
+$(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: $(VENV)/.%: $(VENV)/.pip pyproject.toml constraints.txt
+	$(call INSTALL,$(VENV)) -e . --group $*
+	@touch $@
+
+$(DEMO_VENV)/.demo: $(DEMO_VENV)/.pip pyproject.toml constraints.txt demo/constraints.txt
+	$(call INSTALL,$(DEMO_VENV)) -c demo/constraints.txt -e . --group demo
+	@touch $@

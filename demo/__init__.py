@@ -1,0 +1,1 @@
+"""Loads real models inside an event loop: ``python -m demo``."""

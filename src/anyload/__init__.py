@@ -1,0 +1,97 @@
+"""anyload loads machine-learning models inside running async servers.
+
+Every public name is here; each is imported from its module when it is first used, so that
+``import anyload`` costs next to nothing. `docs/architecture.md` says which floor of the library
+each module is on.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._call import check_cancelled as check_cancelled
+    from ._call import report_progress as report_progress
+    from ._exit import exit_process as exit_process
+    from ._plan import Candidate as Candidate
+    from ._plan import Plan as Plan
+    from ._plan import Skip as Skip
+    from .backends import LocalBackend as LocalBackend
+    from .bulk import BulkLoad as BulkLoad
+    from .bulk import LoadOutcome as LoadOutcome
+    from .config import BackendConfig as BackendConfig
+    from .contracts import Admission as Admission
+    from .contracts import Backend as Backend
+    from .contracts import Module as Module
+    from .errors import AnyloadError as AnyloadError
+    from .errors import BulkLoadError as BulkLoadError
+    from .errors import ClosedError as ClosedError
+    from .errors import ConfigError as ConfigError
+    from .errors import IntegrityError as IntegrityError
+    from .errors import LoadCancelled as LoadCancelled
+    from .errors import LoadError as LoadError
+    from .errors import LoadTimeoutError as LoadTimeoutError
+    from .errors import ModelNotFoundError as ModelNotFoundError
+    from .errors import ReentrantLoadError as ReentrantLoadError
+    from .errors import RegistrationError as RegistrationError
+    from .errors import SaturatedError as SaturatedError
+    from .errors import UnsafeArchiveError as UnsafeArchiveError
+    from .errors import WrongTypeError as WrongTypeError
+    from .initializer import Initializer as Initializer
+    from .model_config import ModelConfig as ModelConfig
+    from .registry import Registry as Registry
+    from .reports import Attempt as Attempt
+    from .reports import LoadReport as LoadReport
+    from .reports import Statistics as Statistics
+    from .reports import StuckLoad as StuckLoad
+
+_HOMES = MappingProxyType(
+    {
+        "_call": ("check_cancelled", "report_progress"),
+        "_exit": ("exit_process",),
+        "_plan": ("Candidate", "Plan", "Skip"),
+        "backends": ("LocalBackend",),
+        "bulk": ("BulkLoad", "LoadOutcome"),
+        "config": ("BackendConfig",),
+        "contracts": ("Admission", "Backend", "Module"),
+        "errors": (
+            "AnyloadError",
+            "BulkLoadError",
+            "ClosedError",
+            "ConfigError",
+            "IntegrityError",
+            "LoadCancelled",
+            "LoadError",
+            "LoadTimeoutError",
+            "ModelNotFoundError",
+            "ReentrantLoadError",
+            "RegistrationError",
+            "SaturatedError",
+            "UnsafeArchiveError",
+            "WrongTypeError",
+        ),
+        "initializer": ("Initializer",),
+        "model_config": ("ModelConfig",),
+        "registry": ("Registry",),
+        "reports": ("Attempt", "LoadReport", "Statistics", "StuckLoad"),
+    }
+)
+_HOME_OF = MappingProxyType({name: home for home, names in _HOMES.items() for name in names})
+
+__version__ = "0.1.0"
+__all__ = tuple(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

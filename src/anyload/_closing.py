@@ -1,0 +1,102 @@
+"""How an initializer ends: let loads finish, stop the backends, send the threads home."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+from ._dispatch import Dispatch
+from ._flights import Flights
+from ._todo import Todo
+from ._turns import Turns
+from .contracts import Backend
+
+STOP_SECONDS = 5.0
+"""How long a close waits for the backends' ``stop``, whatever is left of the grace."""
+
+logger = logging.getLogger("anyload.loads")
+
+
+class Closing:
+    """The stages of a close. Each is over when what it waits for is; it may be over at once.
+
+    Args:
+        flights: the flights of the initializer.
+        turns: its turns.
+        dispatch: its dispatch.
+    """
+
+    def __init__(self, flights: Flights, turns: Turns, dispatch: Dispatch) -> None:
+        self._flights = flights
+        self._turns = turns
+        self._dispatch = dispatch
+        self.stage: Literal["open", "draining", "stopping", "leaving"] = "open"
+
+    def begin(self, grace: float, todo: Todo) -> None:
+        """Refuse new loads, end those that have not begun, and give the others some time."""
+        assert self._flights.process.lock.mine()
+        self._flights.close(todo)
+        if self.stage == "open":
+            self.stage = "draining"
+        if grace <= 0:
+            self._turns.cut(todo)
+        elif not self._turns.out_of_grace:
+            at = self._flights.clock() + grace
+            self._flights.alarms.set(at, self._grace_ended, self)
+
+    def _grace_ended(self, _: Closing, todo: Todo) -> None:
+        if not self._turns.out_of_grace:
+            self._turns.cut(todo)
+
+    def advance(self, todo: Todo) -> None:
+        """Go to the next stage, where this one is over."""
+        assert self._flights.process.lock.mine()
+        if self.stage == "draining" and self._drained:
+            self.stage = "stopping"
+            self._dispatch.to_stop = self._backends_to_stop()
+            self._flights.stopping = len(self._dispatch.to_stop)
+            todo.workers += self._flights.stopping
+            if self._flights.stopping:
+                at = self._flights.clock() + STOP_SECONDS
+                self._flights.alarms.set(at, self._stops_hang, self)
+        if self.stage == "stopping" and self._flights.stopping == 0:
+            self.stage = "leaving"
+
+    def _stops_hang(self, _: Closing, todo: Todo) -> None:
+        if self._flights.stopping:
+            logger.warning("%d backends did not stop in time", self._flights.stopping)
+            self._flights.stopping = 0
+
+    @property
+    def _drained(self) -> bool:
+        if any(turn.phase != "abandoned" for turn in self._turns.live):
+            return False
+        if self._turns.out_of_grace:
+            return True
+        flights = self._flights
+        return not (flights.to_release or flights.releasing or flights.preparing)
+
+    def _backends_to_stop(self) -> list[Backend]:
+        busy = {turn.candidate.choice.backend for turn in self._turns.live}
+        backends = []
+        for backend in self._flights.preparations.started:
+            if backend in busy:
+                logger.warning(
+                    "stop() of backend %s is skipped: an abandoned load still runs on it",
+                    backend.backend_type,
+                )
+            else:
+                backends.append(backend)
+        return backends
+
+    @property
+    def left_behind(self) -> int:
+        """How many threads cannot be sent home: they are in code that does not return."""
+        flights = self._flights
+        return (
+            len(self._turns.live)
+            + len(flights.preparing)
+            + len(flights.reading)
+            + len(flights.releasing)
+            + len(flights.to_release)
+        )

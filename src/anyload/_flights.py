@@ -1,0 +1,621 @@
+"""Flights: who waits for what, what each flight does next, and how it ends.
+
+A flight goes ``resolving`` -> ``preparing`` -> ``queued`` -> ``running`` -> ``settled``; between
+two attempts it goes back to ``preparing`` or ``queued``. Every method is one transition, a few
+synchronous lines under the process lock: it waits for nothing, does no I/O, calls no code of a
+user's, and adds what is to be done afterwards to a `Todo`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from itertools import count
+
+from ._alarms import Alarms
+from ._flight import Flight, Holder, Resolved, Turn
+from ._outbox import Outbox
+from ._plan import Skip
+from ._preparations import Preparation, Preparations
+from ._process import Process
+from ._queue import Lane, Queue
+from ._releases import Release
+from ._slots import Limits, Slots
+from ._stacks import error_stack, innermost_frame, thread_stack
+from ._todo import Todo
+from .errors import AnyloadError, ClosedError, LoadError, LoadTimeoutError, SaturatedError, describe
+from .events import Abandoned, AttemptEnded, Discarded, Failed, Loaded, Queued
+from .reports import Attempt, Outcome, StuckLoad, seconds
+
+
+class Flights:
+    """The flights of one initializer.
+
+    Args:
+        process: what is shared with the other initializers of the process.
+        limits: the configured limits.
+        clock: the monotonic clock.
+        outbox: takes the events.
+    """
+
+    def __init__(
+        self, process: Process, limits: Limits, clock: Callable[[], float], outbox: Outbox
+    ) -> None:
+        self.process = process
+        self.limits = limits
+        self.clock = clock
+        self.outbox = outbox
+        self.alarms = Alarms()
+        self.slots = Slots(limits.max_concurrent_loads, limits.max_abandoned_loads)
+        self.queue = Queue()
+        self.preparations = Preparations()
+        self.to_prepare: dict[Preparation, None] = {}
+        self.to_resolve: deque[Flight] = deque()
+        self.to_release: deque[Release] = deque()
+        self.reading: dict[Flight, None] = {}
+        self.releasing: dict[Release, None] = {}
+        self.preparing: dict[Preparation, None] = {}
+        self.stopping = 0
+        self.live: dict[Flight, None] = {}
+        self.closed = False
+        self.loaded = self.failed = self.cancelled = self.discarded = 0
+        self._table: dict[Hashable, Flight] = {}
+        # Turns that hold a key without a flight: cancelled or overdue, and still on their slot.
+        self._lingering: dict[Hashable, Turn] = {}
+        self._batches = count()
+
+    # Joining and leaving
+
+    def find(self, key: Hashable) -> Flight | None:
+        """Return the flight that a new caller for this key joins."""
+        return self._table.get(key)
+
+    def new_batch(self) -> int:
+        """Return the next place in the order of arrival."""
+        return next(self._batches)
+
+    def open(self, flight: Flight, key: Hashable | None, todo: Todo) -> None:
+        """Begin a flight whose first seat is taken.
+
+        Args:
+            flight: the flight; it has either a plan, or a way to resolve one.
+            key: the key under which others find it; None if it is not shared.
+        """
+        assert self.process.lock.mine()
+        if self.closed:
+            raise ClosedError(flight.model)
+        self.live[flight] = None
+        if key is not None:
+            self._claim_key(flight, key)
+        if flight.resolve is not None:
+            self.to_resolve.append(flight)
+            todo.workers += 1
+        else:
+            self.advance(flight, todo)
+
+    def _claim_key(self, flight: Flight, key: Hashable) -> None:
+        self._table[key] = flight
+        flight.keys += (key,)
+        # A key that is only a spelling does not say yet which model it is.
+        turn = self._lingering.get(key) if flight.resolve is None else None
+        if turn is not None:
+            flight.predecessor = turn
+            turn.successors.append(flight)
+
+    def start_clock(self, flight: Flight, ring: Callable[..., None]) -> None:
+        """Start ``load_timeout``, where it is on and not running yet."""
+        if self.limits.load_timeout is not None and flight.alarm is None:
+            at = self.clock() + self.limits.load_timeout
+            flight.alarm = self.alarms.set(at, ring, flight)
+
+    def raise_priority(self, flight: Flight, priority: int) -> None:
+        """Let a queued flight go earlier, because somebody more urgent has joined it."""
+        if priority > flight.priority:
+            flight.priority = priority
+            if flight.ticket is not None:
+                self.queue.lane(flight).push(flight)
+
+    def leave(self, flight: Flight, callers: int, todo: Todo) -> None:
+        """Callers go without the result, because they were cancelled."""
+        assert self.process.lock.mine()
+        flight.waiting -= callers
+        if flight.waiting > 0:
+            return
+        if flight.phase == "settled":
+            if flight.value is not None and not flight.taken and not flight.plan_only:
+                self._discard_settled(flight, todo)
+        elif flight.phase == "running":
+            # The flag of its turn is on from here: it is this very count. What waits inside that
+            # turn has to look at it.
+            self.review_nested(todo)
+        else:
+            self.settle(flight, todo)
+
+    # From a name to a plan
+
+    def resolved(self, flight: Flight, found: Resolved | Exception, todo: Todo) -> None:
+        """Take what reading the model came to."""
+        assert self.process.lock.mine()
+        flight.resolve = None
+        if flight.phase == "settled":
+            return
+        if isinstance(found, Exception):
+            error = found
+            self.settle(flight, todo, failure=lambda: _again(error))
+            return
+        if flight.plan_only:
+            flight.value = found.plan
+            self.settle(flight, todo)
+            return
+        other = self._table.get(found.key) if found.key is not None else None
+        if other is not None:
+            self._merge(flight, other, todo)
+            return
+        flight.config, flight.plan, flight.size = found.config, found.plan, found.size
+        if found.key is not None:
+            self._claim_key(flight, found.key)
+        self.advance(flight, todo)
+
+    def _merge(self, flight: Flight, other: Flight, todo: Todo) -> None:
+        """Two spellings turned out to be one model: the callers of one join the other."""
+        for seat in flight.seats:
+            seat.flight = other
+        other.seats = [*other.seats, *flight.seats]
+        other.waiting += flight.waiting
+        for key in flight.keys:
+            self._table[key] = other
+        other.keys += flight.keys
+        self.raise_priority(other, flight.priority)
+        self.review_nested(todo)
+        flight.keys, flight.seats, flight.waiting = (), (), 0
+        self._retire(flight)
+
+    # From one attempt to the next
+
+    def advance(self, flight: Flight, todo: Todo) -> None:
+        """Go to the next backend that can be tried, or end without one."""
+        assert self.process.lock.mine()
+        assert flight.plan is not None
+        if self.closed:
+            self.settle(flight, todo, failure=self.closed_error(flight))
+            return
+        steps = flight.plan.steps
+        while flight.position < len(steps):
+            step = steps[flight.position]
+            if isinstance(step, Skip):
+                self.note(flight, Attempt(step.backend_type, "skipped", step.reason))
+                continue
+            preparation = self.preparations.unmet(step)
+            if preparation is None:
+                self._enqueue(flight, todo)
+            else:
+                self._prepare(flight, preparation, todo)
+            return
+        self.fail(flight, todo)
+
+    def record(self, flight: Flight, attempt: Attempt, todo: Todo) -> None:
+        """An attempt ended without a model: go on with the next backend, if there is one."""
+        assert self.process.lock.mine()
+        self.note(flight, attempt)
+        flight.requeued = True
+        if flight.waiting == 0:
+            self.settle(flight, todo)
+        elif attempt.outcome == "cancelled" or not self.limits.next_on_error:
+            self.fail(flight, todo)
+        else:
+            self.advance(flight, todo)
+
+    def note(self, flight: Flight, attempt: Attempt) -> None:
+        """Add an attempt to the report of its flight."""
+        flight.attempts += (attempt,)
+        flight.position += 1
+        if self.outbox.wanted:
+            self.outbox.put(AttemptEnded(flight.model, self.clock(), attempt))
+
+    def _prepare(self, flight: Flight, preparation: Preparation, todo: Todo) -> None:
+        flight.phase = "preparing"
+        flight.ready_at = self.clock()
+        preparation.waiting[flight] = None
+        if preparation.phase == "hung":
+            self.unprepared(preparation, "timed_out", self.hang_reason(preparation), todo)
+        elif preparation.phase == "idle":
+            preparation.phase = "queued"
+            self.to_prepare[preparation] = None
+            todo.workers += 1
+            self.review_preparation(preparation, todo)
+
+    def hang_reason(self, preparation: Preparation) -> str:
+        """Say how long a preparation has been running, and where it is."""
+        age = seconds(self.clock() - preparation.started)
+        where = innermost_frame(preparation.thread_id)
+        return f"{preparation.what} has been running for {age}{where}"
+
+    def review_preparation(self, preparation: Preparation, todo: Todo) -> None:
+        """Put a queued preparation on the clock while an import of its package hangs."""
+        package = preparation.package
+        hung = package is not None and self.process.hung_import(package)
+        if not hung:
+            self.alarms.cancel(preparation.alarm)
+            preparation.alarm = None
+        elif self.limits.prepare_timeout is None:
+            self._blocked_preparation(preparation, todo)
+        elif preparation.alarm is None:
+            at = self.clock() + self.limits.prepare_timeout
+            preparation.alarm = self.alarms.set(at, self._blocked_preparation, preparation)
+
+    def _blocked_preparation(self, preparation: Preparation, todo: Todo) -> None:
+        preparation.phase = "idle"
+        preparation.alarm = None
+        del self.to_prepare[preparation]
+        reason = f"{preparation.what} cannot begin: an import of {preparation.package!r} hangs"
+        self.unprepared(preparation, "timed_out", reason, todo)
+
+    def preparation_began(self, preparation: Preparation, thread_id: int) -> None:
+        """A thread has taken a preparation: its clock starts."""
+        del self.to_prepare[preparation]
+        self.preparing[preparation] = None
+        self.alarms.cancel(preparation.alarm)
+        preparation.alarm = None
+        preparation.phase = "running"
+        preparation.thread_id = thread_id
+        preparation.started = self.clock()
+        if preparation.package is not None:
+            self.process.import_began(preparation, preparation.package)
+        if self.limits.prepare_timeout is not None:
+            at = preparation.started + self.limits.prepare_timeout
+            preparation.alarm = self.alarms.set(at, self._preparation_hangs, preparation)
+
+    def _preparation_hangs(self, preparation: Preparation, todo: Todo) -> None:
+        preparation.phase = "hung"
+        if preparation.package is not None:
+            self.process.import_hangs(preparation)
+        self.unprepared(preparation, "timed_out", self.hang_reason(preparation), todo)
+        self.review(todo)
+        todo.elsewhere = True
+
+    def preparation_ended(
+        self, preparation: Preparation, error: BaseException | None, todo: Todo
+    ) -> None:
+        """A preparation's thread has left it."""
+        assert self.process.lock.mine()
+        self.preparing.pop(preparation, None)
+        self.alarms.cancel(preparation.alarm)
+        preparation.alarm = None
+        self.process.import_ended(preparation)
+        if error is None:
+            preparation.phase = "done"
+            self._prepared(preparation, todo)
+        else:
+            preparation.phase = "idle"
+            reason = f"{preparation.what} raised {describe(error)}"
+            stack = error_stack(error)
+            self.unprepared(preparation, "raised", reason, todo, error=error, stack=stack)
+        self.review(todo)
+        todo.elsewhere = True
+
+    def _prepared(self, preparation: Preparation, todo: Todo) -> None:
+        waiting, preparation.waiting = preparation.waiting, {}
+        for flight in waiting:
+            flight.queue_seconds += self.clock() - flight.ready_at
+            self.advance(flight, todo)
+
+    def unprepared(
+        self,
+        preparation: Preparation,
+        outcome: Outcome,
+        reason: str,
+        todo: Todo,
+        *,
+        error: BaseException | None = None,
+        stack: str | None = None,
+    ) -> None:
+        """A preparation failed: for the flights that waited for it, the attempt is over."""
+        assert self.process.lock.mine()
+        waiting, preparation.waiting = preparation.waiting, {}
+        for flight in waiting:
+            candidate = flight.candidate
+            waited = self.clock() - flight.ready_at
+            flight.queue_seconds += waited
+            name = candidate.implementation.name
+            attempt = Attempt(
+                candidate.backend_type, outcome, reason, name, waited, None, stack, error
+            )
+            self.record(flight, attempt, todo)
+
+    # In the queue
+
+    def _enqueue(self, flight: Flight, todo: Todo) -> None:
+        flight.phase = "queued"
+        flight.ready_at = self.clock()
+        flight.blocked_seconds = 0.0
+        if self.slots.saturated:
+            self._refuse(flight, todo)
+            return
+        lane = self.queue.lane(flight)
+        lane.push(flight)
+        if self.outbox.wanted:
+            self.outbox.put(Queued(flight.model, self.clock(), flight.candidate.backend_type))
+        todo.workers += 1
+        self.review_nested(todo)
+        self.review_obstacle(flight, todo)
+
+    def dequeue(self, flight: Flight) -> None:
+        """Take a flight out of the queue."""
+        assert self.process.lock.mine()
+        self.queue.lane(flight).remove(flight)
+        self._unblock(flight)
+
+    def obstacle(self, flight: Flight) -> Holder | None:
+        """Return whose thread must end before this queued flight can start."""
+        if flight.predecessor is not None:
+            return flight.predecessor
+        return self.process.obstacle(flight.candidate.resources, None)
+
+    def review_obstacle(self, flight: Flight, todo: Todo) -> None:
+        """Put a queued flight on the clock while what it waits for is itself past its limit."""
+        holder = self.obstacle(flight)
+        if holder is None or not holder.stuck:
+            self._unblock(flight)
+        elif flight.candidate.choice.timeout is None:
+            self._blocked_too_long(flight, todo)
+        elif flight.blocked_since is None:
+            flight.blocked_since = self.clock()
+            at = flight.blocked_since + flight.candidate.choice.timeout - flight.blocked_seconds
+            flight.queue_alarm = self.alarms.set(at, self._blocked_too_long, flight)
+
+    def _unblock(self, flight: Flight) -> None:
+        if flight.blocked_since is not None:
+            flight.blocked_seconds += self.clock() - flight.blocked_since
+            flight.blocked_since = None
+            self.alarms.cancel(flight.queue_alarm)
+            flight.queue_alarm = None
+
+    def _blocked_too_long(self, flight: Flight, todo: Todo) -> None:
+        holder = self.obstacle(flight)
+        candidate = flight.candidate
+        waited = self.clock() - flight.ready_at
+        flight.queue_seconds += waited
+        self.dequeue(flight)
+        label = holder.label if holder is not None else "another load"
+        reason = f"waited for {label}, which is past its limit and still running"
+        if candidate.choice.timeout is None:
+            reason += "; there is no timeout to wait for it with"
+        name = candidate.implementation.name
+        self.record(
+            flight,
+            Attempt(candidate.backend_type, "timed_out", reason, name, waited),
+            todo,
+        )
+
+    def review(self, todo: Todo) -> None:
+        """Look at everything that waits again: a group, a lane or an import has changed hands."""
+        assert self.process.lock.mine()
+        for preparation in list(self.to_prepare):
+            self.review_preparation(preparation, todo)
+        for lane in self.queue.lanes:
+            if len(lane):
+                self._review_lane(lane, todo)
+        todo.workers += len(self.to_prepare) + len(self.to_release)
+        self.review_nested(todo)
+
+    def review_nested(self, todo: Todo) -> None:
+        """Let loads that wait inside other loads look at how things stand."""
+        todo.wakes += self.process.nested_seats
+
+    def _review_lane(self, lane: Lane, todo: Todo) -> None:
+        holder = self.process.obstacle(lane.resources, None)
+        stuck = holder is not None and holder.stuck
+        # Only where the answer changed does each flight of the lane have to hear of it.
+        if stuck != lane.stuck:
+            lane.stuck = stuck
+            for flight in list(lane):
+                self.review_obstacle(flight, todo)
+        lane.ask_again()
+        todo.workers += 1
+
+    # The end of a flight
+
+    def settle(
+        self,
+        flight: Flight,
+        todo: Todo,
+        *,
+        failure: Callable[[], Exception] | None = None,
+    ) -> None:
+        """End a flight with its value, with an error, or, with neither, because all have left."""
+        assert self.process.lock.mine()
+        if flight.phase == "queued" and flight.ticket is not None:
+            self.dequeue(flight)
+        elif flight.phase == "preparing":
+            for preparation in self.preparations:
+                preparation.waiting.pop(flight, None)
+        self._retire(flight)
+        flight.failure = failure
+        todo.wakes += flight.seats
+        if flight.plan_only:
+            return
+        if failure is not None:
+            self.failed += 1
+        elif flight.value is not None:
+            self.loaded += 1
+        else:
+            self.cancelled += 1
+        if self.outbox.wanted:
+            self._announce(flight)
+
+    def _announce(self, flight: Flight) -> None:
+        now = self.clock()
+        report = flight.report()
+        if flight.value is not None:
+            self.outbox.put(Loaded(flight.model, now, report))
+        elif flight.failure is not None:
+            self.outbox.put(Failed(flight.model, now, report, describe(flight.failure())))
+
+    def _retire(self, flight: Flight) -> None:
+        flight.phase = "settled"
+        flight.settled_at = self.clock()
+        self.live.pop(flight, None)
+        self.release_keys(flight)
+        self.alarms.cancel(flight.alarm)
+        flight.context = None
+        if flight.predecessor is not None:
+            flight.predecessor.successors.remove(flight)
+            flight.predecessor = None
+
+    def release_keys(self, flight: Flight) -> None:
+        """Let the next caller for these keys begin a fresh flight."""
+        for key in flight.keys:
+            if self._table.get(key) is flight:
+                del self._table[key]
+
+    def linger(self, turn: Turn) -> None:
+        """Keep fresh flights of the same keys from starting while this turn is on its slot."""
+        for key in turn.flight.keys:
+            self._lingering[key] = turn
+
+    def unlinger(self, turn: Turn, todo: Todo) -> None:
+        """The turn has left its slot: the flights that waited for that may start."""
+        for key in turn.flight.keys:
+            if self._lingering.get(key) is turn:
+                del self._lingering[key]
+        successors, turn.successors = turn.successors, []
+        for flight in successors:
+            flight.predecessor = None
+            if flight.phase == "queued":
+                self.review_obstacle(flight, todo)
+                self.queue.lane(flight).ask_again()
+                todo.workers += 1
+        self.review_nested(todo)
+
+    def fail(self, flight: Flight, todo: Todo, cause: BaseException | None = None) -> None:
+        """End a flight for which no backend is left."""
+        self.settle(flight, todo, failure=self.load_error(flight, LoadError, cause))
+
+    def waiting_for_a_thread(self) -> list[Flight]:
+        """Return the flights that only a worker thread can bring further."""
+        waiting = [flight for flight in self.live if flight.phase != "running"]
+        return [f for f in waiting if f not in self.reading and not self._being_prepared(f)]
+
+    def _being_prepared(self, flight: Flight) -> bool:
+        return any(flight in preparation.waiting for preparation in self.preparing)
+
+    def load_error(
+        self,
+        flight: Flight,
+        kind: Callable[..., LoadError],
+        cause: BaseException | None = None,
+    ) -> Callable[[], Exception]:
+        """Return what makes the error of a flight, anew for each caller."""
+        module_id = flight.plan.module_id if flight.plan else None
+        model, attempts = flight.model, flight.attempts
+        flight.settled_at = self.clock()
+        report = flight.report()
+        raised = (attempt.error for attempt in reversed(attempts))
+        cause = cause or next((error for error in raised if error is not None), None)
+
+        def make() -> Exception:
+            error = kind(model, module_id, attempts, report)
+            error.__cause__ = cause
+            return error
+
+        return make
+
+    def too_late(self, flight: Flight) -> Callable[[], Exception]:
+        """Return what makes the error of a flight that passed ``load_timeout``."""
+        limit = self.limits.load_timeout
+        assert limit is not None
+        return self.load_error(flight, lambda *args: LoadTimeoutError(*args, limit=limit))
+
+    def closed_error(self, flight: Flight) -> Callable[[], Exception]:
+        """Return what makes the error of a flight that a close has ended."""
+        model = flight.model
+        return lambda: ClosedError(model)
+
+    def _refuse(self, flight: Flight, todo: Todo) -> None:
+        model, stuck = flight.model, self.stuck_loads(self.slots.overdue)
+        self.settle(flight, todo, failure=lambda: SaturatedError(model, stuck))
+
+    def saturate(self, todo: Todo) -> None:
+        """Every slot has just become overdue: nothing that is queued can start."""
+        for flight in list(self.queue):
+            self._refuse(flight, todo)
+
+    def stuck_loads(self, turns: Iterable[Turn]) -> tuple[StuckLoad, ...]:
+        """Describe loads that are past their limit."""
+        now = self.clock()
+        return tuple(
+            StuckLoad(
+                turn.flight.model,
+                turn.candidate.backend_type,
+                now - turn.started,
+                turn.phase == "abandoned",
+                innermost_frame(turn.thread_id, before=""),
+            )
+            for turn in turns
+        )
+
+    def close(self, todo: Todo) -> None:
+        """Begin nothing more; what has not begun ends now."""
+        assert self.process.lock.mine()
+        self.closed = True
+        for flight in list(self.live):
+            if flight.phase != "running":
+                self.settle(flight, todo, failure=self.closed_error(flight))
+
+    # Results that nobody can use
+
+    def _discard_settled(self, flight: Flight, todo: Todo) -> None:
+        value, flight.value = flight.value, None
+        assert flight.turn is not None
+        self.discard(flight.model, flight.turn, value, "its last caller was cancelled", todo)
+
+    def discard(self, model: str, turn: Turn, value: object, reason: str, todo: Todo) -> None:
+        """Send a model that nobody can use to its release."""
+        assert self.process.lock.mine()
+        self.discarded += 1
+        backend = turn.candidate.backend_type
+        if self.outbox.wanted:
+            self.outbox.put(Discarded(model, self.clock(), backend, reason))
+        self.to_release.append(Release(model, turn.candidate, value))
+        todo.workers += 1
+
+    def release_began(self, release: Release, thread_id: int) -> None:
+        """A thread has taken a discarded model: the clock of ``release_timeout`` starts."""
+        self.to_release.remove(release)
+        self.releasing[release] = None
+        release.phase = "running"
+        release.thread_id = thread_id
+        self.process.hold(release.resources, release)
+        if self.limits.release_timeout is not None:
+            at = self.clock() + self.limits.release_timeout
+            release.alarm = self.alarms.set(at, self._release_hangs, release)
+
+    def _release_hangs(self, release: Release, todo: Todo) -> None:
+        release.phase = "abandoned"
+        del self.releasing[release]
+        self.slots.abandon(release)
+        backend = release.candidate.backend_type
+        stack = thread_stack(release.thread_id)
+        self.outbox.put(Abandoned(release.model, self.clock(), backend, stack))
+        self.review(todo)
+        todo.elsewhere = True
+
+    def release_ended(self, release: Release, todo: Todo) -> None:
+        """A thread has left the ``release`` of a discarded model."""
+        assert self.process.lock.mine()
+        self.releasing.pop(release, None)
+        self.slots.leave(release)
+        self.alarms.cancel(release.alarm)
+        if self.process.let_go(release):
+            self.review(todo)
+            todo.elsewhere = True
+
+
+def _again(error: Exception) -> Exception:
+    """Return a fresh instance of an error, so that callers do not share a traceback."""
+    if not isinstance(error, AnyloadError):
+        return error
+    fresh = copy.copy(error)
+    fresh.__cause__ = error.__cause__
+    return fresh

@@ -1,0 +1,54 @@
+"""What makes two requests the same: hashable keys, values told apart by their types."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Hashable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+SCALARS = frozenset({str, int, float, bool, bytes, complex, type(None)})
+
+
+class Unshareable(Exception):
+    """A value has no frozen form, so a load with it is not shared."""
+
+
+def freeze_mapping(values: Mapping[str, Any]) -> Hashable:
+    """Return a mapping as a key; ``1``, ``1.0`` and ``True`` differ, the order does not count.
+
+    Raises:
+        Unshareable: a value cannot be frozen.
+    """
+    if not values:
+        return None
+    if SCALARS.issuperset(map(type, values.values())):
+        # All in C: this is on the path of every call with load kwargs.
+        return frozenset(zip(values, map(type, values.values()), values.values(), strict=True))
+    return frozenset((name, freeze(value)) for name, value in values.items())
+
+
+def freeze(value: Any) -> Hashable:
+    """Return a value as a part of a key.
+
+    Raises:
+        Unshareable: the value, or something in it, cannot be frozen.
+    """
+    kind = type(value)
+    if kind in SCALARS:
+        return kind, value
+    if kind in (list, tuple):
+        return kind, tuple(freeze(item) for item in value)
+    if kind in (set, frozenset):
+        return kind, frozenset(freeze(item) for item in value)
+    if kind is dict:
+        return kind, frozenset((freeze(key), freeze(item)) for key, item in value.items())
+    if isinstance(value, (type, enum.Enum, PurePath)) or _is_constant(value):
+        return kind, value
+    raise Unshareable(f"{kind.__qualname__} cannot be part of a key")
+
+
+def _is_constant(value: Any) -> bool:
+    # Hashable by value: its own __hash__ says so. An object that is only hashable by identity
+    # may be changed between two calls, and then the calls are not the same.
+    return getattr(type(value), "__hash__", None) not in (None, object.__hash__)

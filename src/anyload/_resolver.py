@@ -1,0 +1,199 @@
+"""From what a caller names to what will be loaded: reads the disk, in a reader thread of ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+
+from ._flight import Resolved
+from ._keys import Unshareable, freeze_mapping
+from ._plan import Choice, Plan, make_plan
+from .contracts import Backend
+from .errors import ConfigError, ModelNotFoundError, Problem, describe
+from .model_config import ModelConfig
+from .registry import Registry
+
+CONFIG_FILE = "config.yml"
+
+# What a cached config was read from: another inode, size or time means another file.
+Stamp = tuple[int, int, int]
+
+
+class Resolver:
+    """Finds the config, the real path, the size, the plan and the key of a model.
+
+    Args:
+        registry: what implements the modules.
+        choices: the backend priority.
+        catalogue: the configured models, by name.
+        root: where relative paths begin.
+        confined: whether every model must lie inside the root.
+        catalogue_only: whether paths are refused.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        choices: Sequence[Choice],
+        catalogue: Mapping[str, ModelConfig],
+        root: str,
+        *,
+        confined: bool = False,
+        catalogue_only: bool = False,
+    ) -> None:
+        self._registry = registry
+        self._choices = tuple(choices)
+        self._asked = [
+            (place, choice.backend)
+            for place, choice in enumerate(self._choices)
+            if type(choice.backend).available is not Backend.available
+        ]
+        self._catalogue = catalogue
+        self._root = root
+        self._real_root = os.path.realpath(root) if confined else None
+        self._catalogue_only = catalogue_only
+        self._configs: dict[str, tuple[Stamp, ModelConfig]] = {}
+
+    # In the caller's thread: no I/O
+
+    def label(self, model: str | os.PathLike[str] | ModelConfig) -> str:
+        """Return a model as its caller spells it."""
+        if isinstance(model, ModelConfig):
+            return str(model)
+        return model if isinstance(model, str) else os.fspath(model)
+
+    def spelling(self, model: str | os.PathLike[str] | ModelConfig) -> Hashable:
+        """Return what is equal for two spellings of one path, as far as their text tells."""
+        if isinstance(model, ModelConfig):
+            return model
+        if isinstance(model, str) and model in self._catalogue:
+            return model
+        return os.path.normpath(os.path.join(self._root, os.fspath(model))), "path"
+
+    def at_once(self, config: ModelConfig, kwargs: Mapping[str, object]) -> Resolved | None:
+        """Resolve a config that needs nothing from the disk; None if it needs something."""
+        if config.model_path is not None or self._asked:
+            return None
+        return Resolved(config, self._plan(config, str(config), {}), None, 0)
+
+    # In a reader thread
+
+    def resolve(
+        self,
+        model: str | os.PathLike[str] | ModelConfig,
+        kwargs: Mapping[str, object],
+        shared: bool,
+    ) -> Resolved:
+        """Read what there is to know of a model; it blocks.
+
+        Args:
+            model: a catalogue name, a path or a config.
+            kwargs: the load kwargs, a part of the key.
+            shared: whether to make a key.
+
+        Raises:
+            ModelNotFoundError: there is no such model, or it lies outside the root.
+            ConfigError: its config.yml cannot be used.
+        """
+        label = self.label(model)
+        config = self._config(model, label)
+        real, size = None, 0
+        if config.model_path is not None:
+            path = os.path.join(self._root, config.model_path)
+            config = config if path == config.model_path else config.at(path)
+            real = os.path.realpath(path)
+            self._require_inside(real, label)
+            if not isinstance(model, ModelConfig) and not os.path.exists(real):
+                raise ModelNotFoundError(label, f"there is no {path}")
+            size = size_on_disk(real)
+        unavailable = {
+            place: reason for place, backend in self._asked if (reason := _unavailable(backend))
+        }
+        plan = self._plan(config, label, unavailable)
+        key = _key(config, real, kwargs) if shared and real is not None else None
+        return Resolved(config, plan, key, size)
+
+    def _config(self, model: str | os.PathLike[str] | ModelConfig, label: str) -> ModelConfig:
+        if isinstance(model, ModelConfig):
+            return model
+        entry = self._catalogue.get(label) if isinstance(model, str) else None
+        if entry is not None:
+            return entry
+        if self._catalogue_only:
+            known = ", ".join(sorted(self._catalogue)) or "nothing"
+            raise ModelNotFoundError(label, f"the catalogue has {known}, and paths are refused")
+        if not label:
+            raise ModelNotFoundError(label, "the name is empty")
+        if "\0" in label or "\n" in label:
+            raise ModelNotFoundError(label, "a path cannot hold a NUL or a newline")
+        return self._from_directory(os.path.join(self._root, label), label)
+
+    def _from_directory(self, directory: str, label: str) -> ModelConfig:
+        if self._real_root is not None:
+            self._require_inside(os.path.realpath(directory), label)
+        file = os.path.join(directory, CONFIG_FILE)
+        try:
+            status = os.lstat(file)
+        except (OSError, ValueError):
+            self._configs.pop(file, None)
+        else:
+            stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+            cached = self._configs.get(file)
+            if cached is not None and cached[0] == stamp:
+                return cached[1]
+            config = ModelConfig.from_directory(directory)
+            self._configs[file] = stamp, config
+            return config
+        return ModelConfig.from_directory(directory)  # says what is wrong with it
+
+    def _require_inside(self, real: str, label: str) -> None:
+        root = self._real_root
+        if root is not None and os.path.commonpath([root, real]) != root:
+            raise ModelNotFoundError(label, f"it lies outside the model root {root}")
+
+    def _plan(self, config: ModelConfig, label: str, unavailable: Mapping[int, str]) -> Plan:
+        implementations = self._registry.implementations(config.module_id)
+        if not implementations:
+            known = ", ".join(sorted(self._registry.modules)) or "none"
+            what = f"{config.module_id!r} is not registered; registered modules are {known}"
+            raise ConfigError(label, [Problem("module_id", what)])
+        return make_plan(
+            label,
+            config.module_id,
+            config.model_backend,
+            self._choices,
+            unavailable,
+            implementations,
+            self._registry.accepted_types(config.module_id),
+        )
+
+
+def size_on_disk(path: str) -> int:
+    """Return the bytes of a file, or of all files below a directory; 0 for what is not there."""
+    try:
+        if not os.path.isdir(path):
+            return os.stat(path).st_size
+        with os.scandir(path) as entries:
+            return sum(
+                size_on_disk(entry.path)
+                if entry.is_dir(follow_symlinks=False)
+                else entry.stat().st_size
+                for entry in entries
+            )
+    except OSError:
+        return 0
+
+
+def _unavailable(backend: Backend) -> str | None:
+    try:
+        return backend.available()
+    except Exception as error:
+        return f"available() raised {describe(error)}"
+
+
+def _key(config: ModelConfig, real: str, kwargs: Mapping[str, object]) -> Hashable | None:
+    try:
+        fields = freeze_mapping(config.fields)
+        return config.module_id, real, config.model_backend, fields, freeze_mapping(kwargs)
+    except Unshareable:
+        return None

@@ -1,0 +1,142 @@
+"""What a worker thread does: `run` without the lock, then `finish` under it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from ._call import run_turn
+from ._flight import Flight, Resolved, Turn
+from ._flights import Flights
+from ._preparations import Preparation
+from ._releases import Release
+from ._stacks import forget_frames
+from ._todo import Todo
+from ._turns import Result, Turns
+from .contracts import Backend
+
+logger = logging.getLogger("anyload.loads")
+
+
+class Task(Protocol):
+    """One piece of work."""
+
+    def run(self) -> None:
+        """Do it; it may take as long as it takes, and nothing it raises gets out."""
+        ...
+
+    def finish(self, todo: Todo) -> None:
+        """Tell the state machine, under the lock."""
+        ...
+
+
+class LoadTask:
+    """Run one attempt."""
+
+    __slots__ = ("_result", "_turn", "_turns", "_warmup")
+
+    def __init__(self, turn: Turn, turns: Turns, warmup: bool) -> None:
+        self._turn = turn
+        self._turns = turns
+        self._warmup = warmup
+        self._result: Result | None = None
+
+    def run(self) -> None:
+        """Call ``load``."""
+        self._result = run_turn(self._turn, warmup=self._warmup)
+
+    def finish(self, todo: Todo) -> None:
+        """Hand in the result."""
+        assert self._result is not None
+        self._turns.ended(self._turn, self._result, todo)
+
+
+class ReadTask:
+    """Find out what a model is: its config, its real path, its size, its plan."""
+
+    __slots__ = ("_flight", "_found", "_flights", "_resolve")
+
+    def __init__(self, flight: Flight, flights: Flights) -> None:
+        assert flight.resolve is not None
+        self._flight = flight
+        self._flights = flights
+        self._resolve = flight.resolve
+        self._found: Resolved | Exception | None = None
+
+    def run(self) -> None:
+        """Read from disk."""
+        try:
+            self._found = self._resolve()
+        except Exception as error:
+            self._found = error
+
+    def finish(self, todo: Todo) -> None:
+        """Let the flight go on."""
+        assert self._found is not None
+        self._flights.reading.pop(self._flight, None)
+        self._flights.resolved(self._flight, self._found, todo)
+
+
+class PrepareTask:
+    """Run a ``prepare``, or the ``start`` of a backend."""
+
+    __slots__ = ("_error", "_flights", "_preparation")
+
+    def __init__(self, preparation: Preparation, flights: Flights) -> None:
+        self._preparation = preparation
+        self._flights = flights
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Call it."""
+        try:
+            self._preparation.run()
+        except BaseException as error:
+            self._error = error
+            forget_frames(error)
+
+    def finish(self, todo: Todo) -> None:
+        """Let those who waited go on, to the load or to the next backend."""
+        self._flights.preparation_ended(self._preparation, self._error, todo)
+
+
+class ReleaseTask:
+    """Give back a model that nobody can use."""
+
+    __slots__ = ("_flights", "_release")
+
+    def __init__(self, release: Release, flights: Flights) -> None:
+        self._release = release
+        self._flights = flights
+
+    def run(self) -> None:
+        """Call its ``release`` and drop it."""
+        try:
+            self._release.run()
+        except BaseException:
+            logger.exception("release of %r raised", self._release.model)
+
+    def finish(self, todo: Todo) -> None:
+        """Give back what it held."""
+        self._flights.release_ended(self._release, todo)
+
+
+class StopTask:
+    """Stop a backend at close."""
+
+    __slots__ = ("_backend", "_flights")
+
+    def __init__(self, backend: Backend, flights: Flights) -> None:
+        self._backend = backend
+        self._flights = flights
+
+    def run(self) -> None:
+        """Call its ``stop``."""
+        try:
+            self._backend.stop()
+        except BaseException:
+            logger.exception("stop() of backend %s raised", self._backend.backend_type)
+
+    def finish(self, todo: Todo) -> None:
+        """One fewer to wait for."""
+        self._flights.stopping -= 1

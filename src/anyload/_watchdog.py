@@ -1,0 +1,105 @@
+"""One thread that rings alarms on time, started with the first and ended when idle."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+import weakref
+from typing import Protocol
+
+IDLE_SECONDS = 5.0
+
+logger = logging.getLogger("anyload.loads")
+
+
+class Ringer(Protocol):
+    """Whose alarms they are. It is held weakly while the watchdog sleeps."""
+
+    def ring(self) -> float | None:
+        """Act on every deadline that has passed; return when the next one is."""
+        ...
+
+    def thread_left(self) -> None:
+        """Hear that the watchdog is about to end."""
+        ...
+
+
+class Watchdog:
+    """Wakes up at every deadline, so that one is acted on even when nobody waits for it.
+
+    Args:
+        ringer: whose deadlines they are.
+        name: the name of the thread.
+    """
+
+    def __init__(self, ringer: Ringer, name: str) -> None:
+        self._ringer = weakref.ref(ringer)
+        self._name = name
+        self._changed = threading.Condition()
+        self._dismissed = False
+        self.running = False
+        self.wakes_at = math.inf
+        weakref.finalize(ringer, self.dismiss)
+
+    def expect(self, at: float) -> None:
+        """See to it that the watchdog is awake at this time, on the monotonic clock."""
+        # Read without the lock first. A value that is out of date means that the thread is on
+        # its way to look at the alarms, and ours was there before we asked.
+        if at >= self.wakes_at:
+            return
+        with self._changed:
+            if at >= self.wakes_at or self._dismissed:
+                return
+            self.wakes_at = at
+            if self.running:
+                self._changed.notify()
+                return
+            self.running = True
+        try:
+            threading.Thread(target=_watch, args=(self,), name=self._name, daemon=True).start()
+        except (RuntimeError, MemoryError) as error:
+            with self._changed:
+                self.running = False
+                self.wakes_at = math.inf
+            logger.warning("timeouts are late: the watchdog cannot start: %s", error)
+
+    def dismiss(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._dismissed = True
+            self._changed.notify()
+
+    def sleep(self, until: float | None) -> bool:
+        """Sleep until a deadline may have passed; return False when there are none to come."""
+        with self._changed:
+            if until is not None:
+                self.wakes_at = min(self.wakes_at, until)
+            wait = self.wakes_at - time.monotonic()
+            if wait > 0 and not self._dismissed:
+                self._changed.wait(
+                    IDLE_SECONDS if math.isinf(wait) else min(wait, threading.TIMEOUT_MAX)
+                )
+            if self._dismissed or math.isinf(self.wakes_at):
+                self.running = False
+                return False
+            # From here on, whoever sets an alarm must call again: this thread is about to look,
+            # and will not see what is set after that.
+            self.wakes_at = math.inf
+            return True
+
+
+def _watch(watchdog: Watchdog) -> None:
+    next_at: float | None = None
+    while watchdog.sleep(next_at):
+        next_at = _ring(watchdog)
+    ringer = watchdog._ringer()
+    if ringer is not None:
+        ringer.thread_left()
+
+
+def _ring(watchdog: Watchdog) -> float | None:
+    """Ring; in a frame of its own, so as to hold nothing while asleep."""
+    ringer = watchdog._ringer()
+    return None if ringer is None else ringer.ring()

@@ -1,0 +1,206 @@
+"""Many models at once: outcomes as they land, or all together."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from anyio.lowlevel import checkpoint
+
+from ._call import current_turn
+from ._core import Core
+from ._flight import Flight
+from ._waiters import AsyncSeat, current_bell
+from .errors import BulkLoadError
+from .model_config import ModelConfig
+from .reports import LoadReport
+
+Model = str | os.PathLike[str] | ModelConfig
+Request = Callable[[Any], tuple[Hashable | None, Callable[[], Flight]]]
+
+SUBMITTED_AT_ONCE = 64
+"""How many loads are begun before the loop gets a turn: about half a millisecond's worth."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOutcome:
+    """What came of one model of a bulk.
+
+    Args:
+        model: the object that was given.
+        value: the model, or None where it did not load.
+        error: why it did not load, or None where it did.
+        report: every attempt, with its timing.
+    """
+
+    model: Model
+    value: Any = field(repr=False)
+    error: Exception | None
+    report: LoadReport
+
+
+class BulkSeat:
+    """The bulk's seat in one flight."""
+
+    __slots__ = ("bulk", "count", "flight", "lost", "models")
+
+    flight: Flight
+
+    def __init__(self, bulk: BulkLoad, models: list[Any]) -> None:
+        self.bulk = bulk
+        self.models = models
+        self.count = 1
+        self.lost = False
+
+    def wake(self) -> bool:
+        """Tell the bulk that the flight has landed; return False if its loop has ended."""
+        return self.bulk.has_landed(self)
+
+
+class BulkLoad:
+    """The outcomes of many loads, as they land: an async iterator and an async context manager.
+
+    It is not a generator, so leaving it early needs no closing to be waited for: use it in
+    ``async with``, and what has not landed by the end is left as a cancelled caller leaves it.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        spelling: Callable[[Any], Hashable],
+        request: Request,
+        models: Iterable[Model],
+        priority: int,
+    ) -> None:
+        self._core = core
+        self._request = request
+        self._priority = priority
+        groups: dict[Hashable, list[Any]] = {}
+        for model in dict.fromkeys(models):
+            groups.setdefault(spelling(model), []).append(model)
+        self.models = [model for group in groups.values() for model in group]
+        self._to_submit = deque(groups.values())
+        self._outstanding = len(groups)
+        self._seats: dict[BulkSeat, None] = {}
+        self._landed: deque[BulkSeat] = deque()
+        self._ready: deque[LoadOutcome] = deque()
+        self._bell_seat: AsyncSeat | None = None
+        self._rung = False
+
+    async def __aenter__(self) -> Self:
+        await self._submit()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> LoadOutcome:
+        if not self._ready:
+            seat = await self.next_landed()
+            if seat is None:
+                raise StopAsyncIteration
+            self._ready.extend(self.take(seat))
+        return self._ready.popleft()
+
+    async def next_landed(self) -> BulkSeat | None:
+        """Return the next flight that has landed, its result not taken yet; None after the last."""
+        await self._submit()
+        while not self._landed:
+            if self._outstanding == 0:
+                return None
+            assert self._bell_seat is not None
+            await self._bell_seat.wait()
+            self._rung = False
+        self._outstanding -= 1
+        return self._landed.popleft()
+
+    def take(self, seat: BulkSeat) -> list[LoadOutcome]:
+        """Take the result of a flight that has landed, for each object that named it."""
+        del self._seats[seat]
+        flight = seat.flight
+        try:
+            value, error = self._core.take(seat), None
+        except Exception as raised:
+            value, error = None, raised
+        report = flight.report()
+        return [LoadOutcome(model, value, error, report) for model in seat.models]
+
+    def leave(self) -> None:
+        """Go without the outcomes that were not taken."""
+        seats, self._seats = self._seats, {}
+        self._to_submit.clear()
+        self._landed.clear()
+        self._outstanding = 0
+        for seat in seats:
+            self._core.leave(seat)
+
+    def has_landed(self, seat: BulkSeat) -> bool:
+        """Take note of a flight that has landed; any thread may call this."""
+        self._landed.append(seat)
+        if self._rung:
+            return True
+        # Two threads may both get here and both ring, which does no harm.
+        self._rung = True
+        assert self._bell_seat is not None
+        return self._bell_seat.wake()
+
+    async def _submit(self) -> None:
+        if not self._to_submit:
+            return
+        self._bell_seat = AsyncSeat(current_bell())
+        if current_turn() is not None:
+            raise RuntimeError("init_many and init_each cannot be used inside a load")
+        try:
+            while self._to_submit:
+                for _ in range(min(SUBMITTED_AT_ONCE, len(self._to_submit))):
+                    models = self._to_submit.popleft()
+                    key, begin = self._request(models[0])
+                    seat = BulkSeat(self, models)
+                    self._seats[seat] = None
+                    self._core.join_with(key, begin, seat, self._priority)
+                if self._to_submit:
+                    await checkpoint()
+        except BaseException:
+            self.leave()
+            raise
+
+
+async def load_many(bulk: BulkLoad, *, fail_fast: bool) -> dict[Any, Any]:
+    """Load all models of a bulk; see `Initializer.init_many`."""
+    landed: list[BulkSeat] = []
+    failed = False
+    try:
+        while not (failed and fail_fast):
+            seat = await bulk.next_landed()
+            if seat is None:
+                break
+            landed.append(seat)
+            failed = failed or seat.flight.failure is not None
+    except BaseException:
+        # Nothing was taken yet, so what did load is released, and not lost.
+        bulk.leave()
+        raise
+    outcomes = {outcome.model: outcome for seat in landed for outcome in bulk.take(seat)}
+    bulk.leave()
+    models = {m: outcomes[m].value for m in bulk.models if m in outcomes and not outcomes[m].error}
+    if not failed:
+        return models
+    errors = {m: error for m in bulk.models if m in outcomes and (error := outcomes[m].error)}
+    raise BulkLoadError(
+        f"{len(errors)} of {len(bulk.models)} models did not load",
+        list(errors.values()),
+        models,
+        errors,
+    )

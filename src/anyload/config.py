@@ -1,0 +1,249 @@
+"""What an operator may configure, and how it is read: the only file that imports pydantic.
+
+A configuration comes from a YAML file or a mapping, with environment variables and keywords of
+the code laid over it. Every problem of it is reported at once, by its place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from . import _checks as checks
+from ._documents import Document, read_document
+from ._environment import apply_environment
+from ._problems import Place, dotted, shown
+from ._validation import problems_of
+from .errors import ConfigError, Problem
+
+Seconds: TypeAlias = Annotated[float, Field(gt=0), BeforeValidator(checks.seconds)]
+Text: TypeAlias = Annotated[str, Field(min_length=1), BeforeValidator(checks.text)]
+ImportPath: TypeAlias = Annotated[str, BeforeValidator(checks.import_path)]
+CatalogueName: TypeAlias = Annotated[str, BeforeValidator(checks.catalogue_name)]
+
+
+class BackendConfig(BaseModel):
+    """What a backend can be configured with; a backend's own ``Config`` is a subclass."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
+
+
+class BackendEntry(BackendConfig):
+    """One backend of the priority list.
+
+    Args:
+        type: its registered backend type, such as ``LOCAL``.
+        config: what its own ``Config`` is made from.
+        timeout: how long one attempt on it may take, in seconds; None for no limit.
+        stall_timeout: how long a load that reports progress may be silent, in seconds.
+    """
+
+    type: Text
+    config: Annotated[dict[str, Any], BeforeValidator(checks.none_is_empty)] = Field(
+        default={}, repr=False
+    )
+    timeout: Seconds | None = None
+    stall_timeout: Seconds | None = None
+
+
+class CatalogueEntry(BackendConfig):
+    """One model of the catalogue; further keys are free fields, in ``model_extra``.
+
+    Args:
+        module_id: the module that loads it.
+        model_path: the directory or file, relative to the file that says so.
+        model_backend: the backend type it was created with.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    module_id: Text
+    model_path: Annotated[str, BeforeValidator(checks.path_text)] | None = None
+    model_backend: Text | None = None
+
+
+class InitializerConfig(BackendConfig):
+    """How an initializer loads models.
+
+    Args:
+        backend_priority: the backends, tried from first to last.
+        load_timeout: queueing and all attempts of a load together, in seconds; None is no limit.
+        prepare_timeout: the imports of one implementation, in seconds.
+        release_timeout: one call of a module's ``release``, in seconds.
+        max_concurrent_loads: slots, 1 to 1024.
+        max_abandoned_loads: threads that may be left running past their limit, 0 to 1024.
+        on_error: whether a failed attempt is followed by the next backend or ends the load.
+        warmup: whether a module's ``warmup`` runs as the last step of an attempt.
+        model_root: the directory that every path must resolve inside.
+        catalogue_only: whether paths are refused.
+        modules: the class for each module id and backend type, by import path. A plain import
+            path is the one for ``LOCAL``.
+        backend_types: the class for each backend type, by import path.
+        models: the catalogue.
+    """
+
+    backend_priority: Annotated[
+        tuple[BackendEntry, ...],
+        Field(json_schema_extra={"minItems": 1}),
+        BeforeValidator(checks.priority),
+    ] = (BackendEntry(type="LOCAL"),)
+    load_timeout: Seconds | None = None
+    prepare_timeout: Seconds | None = None
+    release_timeout: Seconds | None = None
+    max_concurrent_loads: Annotated[
+        int, Field(ge=1, le=1024), BeforeValidator(checks.integer(1, 1024))
+    ] = 4
+    max_abandoned_loads: Annotated[
+        int, Field(ge=0, le=1024), BeforeValidator(checks.integer(0, 1024))
+    ] = 4
+    on_error: Literal["next", "raise"] = "next"
+    warmup: bool = True
+    model_root: Annotated[Path, BeforeValidator(checks.path)] | None = None
+    catalogue_only: bool = False
+    modules: dict[
+        Text, Annotated[dict[Text, ImportPath], BeforeValidator(checks.by_backend_type)]
+    ] = {}
+    backend_types: dict[Text, ImportPath] = {}
+    # Free fields may hold secrets, so a repr does not show them.
+    models: dict[CatalogueName, CatalogueEntry] = Field(default={}, repr=False)
+
+
+def load_config(
+    source: str | os.PathLike[str] | Mapping[str, Any] | InitializerConfig,
+    *,
+    name: str = "default",
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    known_types: Collection[str] | None = None,
+) -> InitializerConfig:
+    """Return the configuration that a file or mapping, the environment and the code make.
+
+    A key of the code replaces that key of the environment, which replaces that of the file. It
+    reads the file, so it blocks.
+
+    Args:
+        source: a YAML file, a mapping, or a configuration that is already made; the environment
+            does not change the last. A caikit file is read unchanged.
+        name: the initializer of a caikit file.
+        environ: where ``ANYLOAD__`` variables are looked up; None for nowhere.
+        overrides: keys given in code.
+        known_types: the registered backend types, to check the entries against; those under
+            ``backend_types`` are added. None for no check.
+
+    Raises:
+        ConfigError: with every problem, not only the first.
+    """
+    if isinstance(source, InitializerConfig):
+        if not overrides and known_types is None:
+            return source
+        document = Document("the configuration", (), source.model_dump(exclude_unset=True))
+        environ = None
+    else:
+        document = read_document(source, name)
+    data = document.data
+    # Written out, so that a variable can name the entry that is there by default.
+    data.setdefault("backend_priority", [{"type": "LOCAL"}])
+    origins, problems = apply_environment(data, environ or {})
+    for key, value in (overrides or {}).items():
+        data[key] = value
+        origins = {place: variable for place, variable in origins.items() if place[0] != key}
+    known = None if known_types is None else {*known_types, *_keys(data.get("backend_types"))}
+
+    def variable_of(place: Place) -> str | None:
+        return next((origins[found] for found in _outwards(place) if found in origins), None)
+
+    def problem(place: Place, what: str) -> Problem:
+        if known and what == "missing" and place[-1] == "type":
+            what = f"missing; {_registered(known)}"
+        if variable := variable_of(place):
+            return Problem(variable, f"{dotted(place)}: {what}")
+        inside = place[:1] and overrides and place[0] in overrides
+        return Problem(dotted(place if inside else (*document.place, *place)), what)
+
+    config = None
+    try:
+        config = InitializerConfig.model_validate(data)
+    except ValidationError as error:
+        # The values of variables are not shown: an environment holds secrets.
+        wrong = problems_of(error, InitializerConfig, lambda place: variable_of(place) is not None)
+        problems += [problem(place, what) for place, what in wrong]
+    if known is not None:
+        problems += [problem(place, what) for place, what in _unknown_types(data, known)]
+    if problems or config is None:
+        raise ConfigError(document.source, problems)
+    return config
+
+
+def check_backend_types(config: InitializerConfig, known: Collection[str], source: str) -> None:
+    """Raise unless every backend of the priority list has a registered type.
+
+    Args:
+        config: the configuration.
+        known: the registered backend types.
+        source: what the configuration was read from, for the error.
+
+    Raises:
+        ConfigError: naming the index of each unknown one.
+    """
+    found = _unknown_types({"backend_priority": config.backend_priority}, known)
+    problems = [Problem(dotted(place), what) for place, what in found]
+    if problems:
+        raise ConfigError(source, problems)
+
+
+def validate_backend_config(
+    model: type[BaseModel], values: Mapping[str, Any], *, where: str, source: str
+) -> Any:
+    """Return a backend's own ``Config`` made from plain values.
+
+    Args:
+        model: the backend's ``Config``.
+        values: what the configuration says.
+        where: the place of the values, such as ``backend_priority[0].config``.
+        source: what the configuration was read from, for the error.
+
+    Raises:
+        ConfigError: the values do not fit. Values of secret fields are not shown.
+    """
+    try:
+        try:
+            text = json.dumps(dict(values), allow_nan=False)
+        except (TypeError, ValueError):  # values that only code can give, such as a SecretStr
+            return model.model_validate(dict(values))
+        # As JSON, so that a strict Config still takes a path, a tuple or an enum from a file.
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        raise ConfigError(
+            source,
+            [
+                Problem(f"{where}.{dotted(place)}" if place else where, what)
+                for place, what in problems_of(error, model)
+            ],
+        ) from None
+
+
+def _outwards(place: Place) -> Iterator[Place]:
+    return (place[:length] for length in range(len(place), 0, -1))
+
+
+def _keys(value: object) -> Collection[str]:
+    return value.keys() if isinstance(value, Mapping) else ()
+
+
+def _registered(known: Collection[str]) -> str:
+    return f"registered types are {', '.join(sorted(map(str, known)))}"
+
+
+def _unknown_types(data: Mapping[str, Any], known: Collection[str]) -> Iterator[tuple[Place, str]]:
+    """Yield the place of each unknown backend type; what is no type at all is told elsewhere."""
+    entries = data["backend_priority"]
+    for index, entry in enumerate(entries if isinstance(entries, list | tuple) else ()):
+        kind = entry.get("type") if isinstance(entry, Mapping) else getattr(entry, "type", None)
+        if isinstance(kind, str) and kind and kind not in known:
+            place = ("backend_priority", index, "type")
+            yield place, f"unknown backend type {shown(kind)}; {_registered(known)}"

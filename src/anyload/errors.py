@@ -1,0 +1,345 @@
+"""Every error that anyload raises.
+
+::
+
+    AnyloadError
+    ├── ConfigError             a configuration that cannot be used
+    │   └── RegistrationError   a registration that conflicts or cannot work
+    ├── ModelNotFoundError      no such model, or it lies outside the root
+    ├── LoadError               no backend could load the model
+    │   └── LoadTimeoutError    ... within load_timeout
+    ├── SaturatedError          every slot is held by a load that is past its limit
+    ├── ReentrantLoadError      a load that would wait for itself
+    ├── WrongTypeError          load returned something that is not a model of its module
+    ├── ClosedError             the initializer is closed
+    ├── IntegrityError          a file is not what the manifest says
+    ├── UnsafeArchiveError      an archive that could write outside its directory
+    └── BulkLoadError           some models of a bulk did not load (also an ExceptionGroup)
+    LoadCancelled               a BaseException: this load is no longer wanted
+
+An error is its fields; the text is derived from them. Every error pickles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+from .reports import Attempt, LoadReport, StuckLoad, attempt_rows, seconds
+
+LONGEST_TEXT = 4096
+
+
+class AnyloadError(Exception):
+    """The root of what anyload raises."""
+
+    _fields: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), {name: getattr(self, name) for name in self._fields})
+
+
+def _rebuild(kind: type[AnyloadError], fields: dict[str, Any]) -> AnyloadError:
+    return kind(**fields)
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with a configuration: where it is and what is wrong."""
+
+    where: str
+    what: str
+
+
+class ConfigError(AnyloadError):
+    """A configuration cannot be used.
+
+    Args:
+        source: the file, or what else was read.
+        problems: everything that is wrong with it, not only the first.
+    """
+
+    _fields = ("source", "problems")
+
+    def __init__(self, source: str, problems: Iterable[Problem]) -> None:
+        self.source = source
+        self.problems = tuple(Problem(*problem) for problem in problems)
+        super().__init__(source, self.problems)
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        width = max((len(problem.where) for problem in self.problems), default=0)
+        lines = [f"{self.source} has {count} problem{'' if count == 1 else 's'}"]
+        lines += [f"  {where:<{width}}  {what}".rstrip() for where, what in self.problems]
+        return "\n".join(lines)
+
+
+class RegistrationError(ConfigError):
+    """A module or backend type cannot be registered; the text names both sides of a conflict."""
+
+
+class ModelNotFoundError(AnyloadError):
+    """There is no such model.
+
+    Args:
+        model: the name or path that was asked for.
+        reason: what was looked for, and where.
+    """
+
+    _fields = ("model", "reason")
+
+    def __init__(self, model: str, reason: str) -> None:
+        self.model = model
+        self.reason = reason
+        super().__init__(model, reason)
+
+    def __str__(self) -> str:
+        return f"model {self.model!r} not found: {self.reason}"
+
+
+class LoadError(AnyloadError):
+    """No backend could load the model; ``__cause__`` is what the last failing one raised.
+
+    Args:
+        model: the name or path that was asked for.
+        module_id: the module that was to load it.
+        attempts: every backend's turn, in order.
+        report: the same with its timing, where the load got far enough to have one.
+    """
+
+    _fields: tuple[str, ...] = ("model", "module_id", "attempts", "report")
+
+    def __init__(
+        self,
+        model: str,
+        module_id: str | None = None,
+        attempts: Iterable[Attempt] = (),
+        report: LoadReport | None = None,
+    ) -> None:
+        self.model = model
+        self.module_id = module_id
+        self.attempts = tuple(attempts)
+        self.report = report
+        super().__init__(model, module_id)
+
+    def __str__(self) -> str:
+        module = f" (module {self.module_id!r})" if self.module_id else ""
+        return "\n".join([self._headline() + module, *attempt_rows(self.attempts)])
+
+    def _headline(self) -> str:
+        return f"no backend could load {self.model!r}"
+
+
+class LoadTimeoutError(LoadError):
+    """The model did not load within ``load_timeout``.
+
+    It is not a TimeoutError, so that callers can tell it from their own ``fail_after``.
+
+    Args:
+        limit: the ``load_timeout`` that passed, in seconds.
+    """
+
+    _fields = ("model", "module_id", "attempts", "report", "limit")
+
+    def __init__(
+        self,
+        model: str,
+        module_id: str | None = None,
+        attempts: Iterable[Attempt] = (),
+        report: LoadReport | None = None,
+        *,
+        limit: float,
+    ) -> None:
+        self.limit = limit
+        super().__init__(model, module_id, attempts, report)
+
+    def _headline(self) -> str:
+        return f"{self.model!r} was not loaded within load_timeout, {seconds(self.limit)}"
+
+
+class SaturatedError(AnyloadError):
+    """Every slot is held by a load that is past its limit; nothing can run until one ends.
+
+    Args:
+        model: the name or path that was asked for.
+        stuck: the loads that hold the slots.
+    """
+
+    _fields = ("model", "stuck")
+
+    def __init__(self, model: str, stuck: Sequence[StuckLoad]) -> None:
+        self.model = model
+        self.stuck = tuple(stuck)
+        super().__init__(model, self.stuck)
+
+    def __str__(self) -> str:
+        head = f"cannot load {self.model!r}: every slot is held by a load that is past its limit"
+        tail = "restart the process, or raise max_abandoned_loads to go on without those threads"
+        return "\n".join([head, *(f"  {load}" for load in self.stuck), tail])
+
+
+class ReentrantLoadError(AnyloadError):
+    """Going on would make a load wait for itself.
+
+    Args:
+        model: the name or path that was asked for.
+        chain: the models and groups of the cycle, from the outermost load inwards.
+    """
+
+    _fields = ("model", "chain")
+
+    def __init__(self, model: str, chain: Iterable[str]) -> None:
+        self.model = model
+        self.chain = tuple(chain)
+        super().__init__(model, self.chain)
+
+    def __str__(self) -> str:
+        return f"loading {self.model!r} would wait for itself: {' -> '.join(self.chain)}"
+
+
+class WrongTypeError(AnyloadError):
+    """``load`` returned something that is not a model of its module.
+
+    Args:
+        implementation: the class whose ``load`` it was.
+        returned: what came back, in words.
+        expected: what is accepted, in words.
+    """
+
+    _fields = ("implementation", "returned", "expected")
+
+    def __init__(self, implementation: str, returned: str, expected: str) -> None:
+        self.implementation = implementation
+        self.returned = returned
+        self.expected = expected
+        super().__init__(implementation, returned, expected)
+
+    def __str__(self) -> str:
+        return f"{self.implementation}.load returned {self.returned}; expected {self.expected}"
+
+
+class ClosedError(AnyloadError):
+    """The initializer is closed, or closed before the model was loaded.
+
+    Args:
+        model: the name or path that was asked for.
+    """
+
+    _fields = ("model",)
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        super().__init__(model)
+
+    def __str__(self) -> str:
+        return f"cannot load {self.model!r}: the initializer is closed"
+
+
+class IntegrityError(AnyloadError):
+    """A file is not what the manifest says it is.
+
+    Args:
+        path: the file.
+        reason: what differs, with both values.
+    """
+
+    _fields = ("path", "reason")
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(path, reason)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class UnsafeArchiveError(AnyloadError):
+    """An archive holds a member that must not be extracted; nothing was written.
+
+    Args:
+        archive: the archive's path.
+        member: the member's name.
+        reason: what is unsafe about it.
+    """
+
+    _fields = ("archive", "member", "reason")
+
+    def __init__(self, archive: str, member: str, reason: str) -> None:
+        self.archive = archive
+        self.member = member
+        self.reason = reason
+        super().__init__(archive, member, reason)
+
+    def __str__(self) -> str:
+        return f"{self.archive}: member {self.member!r} {self.reason}"
+
+
+class BulkLoadError(ExceptionGroup[Exception], AnyloadError):
+    """Some models of a bulk did not load.
+
+    It is raised after every load has ended, or at once with ``fail_fast``.
+
+    Args:
+        message: one line that says how many.
+        exceptions: the error of each model that failed, in the order in which they were given.
+        models: the models that did load, by the object that was given.
+        failed: the error of each model that failed, by the object that was given.
+    """
+
+    models: Mapping[Any, Any]
+    failed: Mapping[Any, Exception]
+
+    # An exception group is made in __new__, which is where its fields have to be set.
+    def __new__(
+        cls,
+        message: str,
+        exceptions: Sequence[Exception],
+        models: Mapping[Any, Any] | None = None,
+        failed: Mapping[Any, Exception] | None = None,
+    ) -> Self:
+        """Make the error; see the class."""
+        self = super().__new__(cls, message, exceptions)
+        self.models = {} if models is None else models
+        self.failed = {} if failed is None else failed
+        return self
+
+    def __init__(
+        self,
+        message: str,
+        exceptions: Sequence[Exception],
+        models: Mapping[Any, Any] | None = None,
+        failed: Mapping[Any, Exception] | None = None,
+    ) -> None:
+        super().__init__(message, exceptions)
+
+    def derive(self, exceptions: Sequence[Any], /) -> ExceptionGroup[Any]:
+        """Return the same with other exceptions; ``except*`` and ``split`` use it."""
+        kept = {model: error for model, error in self.failed.items() if error in exceptions}
+        return BulkLoadError(self.message, exceptions, self.models, kept)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The models stay behind: they are large, and belong to the process that loaded them.
+        return BulkLoadError, (self.message, list(self.exceptions), {}, dict(self.failed))
+
+
+class LoadCancelled(BaseException):
+    """This load is no longer wanted; let it pass and clean up on the way.
+
+    It is a BaseException so that a broad ``except Exception`` in a module does not eat it.
+    """
+
+
+def describe(error: BaseException) -> str:
+    """Return ``Type: message`` for any exception, cut to 4 kB.
+
+    An exception whose ``__str__`` is broken or endless is described all the same: what a module
+    raises must not be able to break the report of it.
+    """
+    try:
+        message = str(error)
+    except Exception as broken:
+        message = f"<its text could not be made: {type(broken).__name__}>"
+    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    if len(text) > LONGEST_TEXT:
+        text = f"{text[:LONGEST_TEXT]}... ({len(text) - LONGEST_TEXT} more characters)"
+    return text

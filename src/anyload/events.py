@@ -1,0 +1,104 @@
+"""What hooks receive: one frozen record per thing that happened to a load.
+
+A hook is any callable that takes one event. Events of one initializer arrive in one global
+order, each exactly once, on whichever thread is at hand; a hook must not block. No event holds
+a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .reports import Attempt, LoadReport
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What every event says.
+
+    Args:
+        model: the name or path that was asked for.
+        at: when it happened, in seconds on the monotonic clock.
+    """
+
+    model: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Queued(Event):
+    """A load is ready and waits for a slot, a group or the lane of ``holds_gil``."""
+
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """A worker thread has entered a module's ``load``."""
+
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Event):
+    """A load called ``report_progress``; ``fraction`` is 0 to 1, or None if it cannot tell."""
+
+    backend: str
+    fraction: float | None
+    stage: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded(Event):
+    """One backend's turn is over, as far as its callers are concerned."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Event):
+    """The model is there."""
+
+    report: LoadReport
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Event):
+    """The load ended without a model; ``error`` is what its callers get, as text."""
+
+    report: LoadReport
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded(Event):
+    """A model was loaded that nobody can use; it is being released."""
+
+    backend: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned(Event):
+    """Nobody waits for this thread any more; its slot is free and the thread runs on."""
+
+    backend: str
+    stack: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadEnded(Event):
+    """A thread that was abandoned or overdue has left its ``load`` after all.
+
+    Args:
+        age: seconds it was in there.
+        error: what it raised at the end, as text; empty if it did not.
+    """
+
+    backend: str
+    age: float
+    error: str
+
+
+Hook = Callable[[Event], object]

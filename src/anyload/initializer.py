@@ -1,0 +1,533 @@
+"""The front door: turns a name, a path or a config into a model that is ready to use."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from importlib import import_module
+from types import TracebackType
+from typing import Any, Self
+
+from ._call import current_turn
+from ._core import Core
+from ._flight import Flight, Resolved, Turn
+from ._keys import Unshareable, freeze_mapping
+from ._plan import Choice, Plan
+from ._process import process
+from ._resolver import Resolver
+from ._slots import Limits
+from ._waiters import AsyncSeat, current_bell
+from .bulk import BulkLoad, load_many
+from .config import (
+    InitializerConfig,
+    check_backend_types,
+    load_config,
+    validate_backend_config,
+)
+from .contracts import Admission, Backend
+from .errors import ConfigError, Problem, describe
+from .events import Hook
+from .model_config import ModelConfig
+from .registry import RESERVED, Registry
+from .reports import Statistics, StuckLoad
+
+Model = str | os.PathLike[str] | ModelConfig
+"""What names a model: a catalogue name, a path, or a config."""
+
+GRACE_SECONDS = 10.0
+
+
+class Initializer:
+    """Loads models, each by the first backend that can, and shares loads in flight.
+
+    It holds no finished models. It may be used from several event loops and from plain threads
+    at once. ``async with`` and ``with`` close it at the end; without them, call `aclose` or
+    `close`, or let it be collected: its idle threads then end by themselves.
+
+    Args:
+        registry: the modules and backend types.
+        hooks: called with every event; see `anyload.events`.
+        admission: decides, beside the slots, which loads may start.
+        options: the keys of the configuration, as in a file: ``backend_priority``,
+            ``load_timeout``, ``max_concurrent_loads``, ...
+
+    Raises:
+        ConfigError: an option cannot be used; all problems at once.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        hooks: Iterable[Hook] = (),
+        admission: Admission | None = None,
+        **options: Any,
+    ) -> None:
+        config = load_config(options, known_types=registry.backend_types)
+        self._set_up(registry, config, "Initializer(...)", tuple(hooks), admission)
+
+    @classmethod
+    def from_config(
+        cls,
+        source: str | os.PathLike[str] | Mapping[str, Any] | InitializerConfig,
+        *,
+        registry: Registry,
+        name: str = "default",
+        environ: Mapping[str, str] | None = None,
+        hooks: Iterable[Hook] = (),
+        admission: Admission | None = None,
+        **overrides: Any,
+    ) -> Self:
+        """Make an initializer from a YAML file, a mapping or a built configuration.
+
+        It blocks: it reads the file and imports the modules and backend types that it names.
+
+        Args:
+            source: the file, flat or in caikit's nested shape; or the same as a mapping.
+            registry: the modules and backend types; what the configuration adds to them is
+                added to a copy.
+            name: which of the nested initializers to take.
+            environ: the environment variables, by default those of the process.
+            hooks: called with every event.
+            admission: decides, beside the slots, which loads may start.
+            overrides: keys that go before the environment and the file.
+
+        Raises:
+            ConfigError: the configuration cannot be used; all problems at once.
+        """
+        config = load_config(
+            source,
+            name=name,
+            environ=os.environ if environ is None else environ,
+            overrides=overrides,
+            known_types=registry.backend_types,
+        )
+        self = cls.__new__(cls)
+        shown = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "the configuration"
+        self._set_up(registry, config, shown, tuple(hooks), admission)
+        return self
+
+    def _set_up(
+        self,
+        registry: Registry,
+        config: InitializerConfig,
+        source: str,
+        hooks: Sequence[Hook],
+        admission: Admission | None,
+    ) -> None:
+        if config.modules or config.backend_types:
+            registry = _extended(registry, config, source)
+        self._choices = _choices(registry, config, source)
+        self._catalogue = {
+            name: ModelConfig(
+                entry.module_id, entry.model_path, entry.model_backend, **(entry.model_extra or {})
+            )
+            for name, entry in config.models.items()
+        }
+        # Relative paths begin where the process was when this was made: a load that changes the
+        # working directory must not change what a path means.
+        self._resolver = Resolver(
+            registry,
+            self._choices,
+            self._catalogue,
+            os.fspath(config.model_root or os.getcwd()),
+            confined=config.model_root is not None,
+            catalogue_only=config.catalogue_only,
+        )
+        limits = Limits(
+            max_concurrent_loads=config.max_concurrent_loads,
+            max_abandoned_loads=config.max_abandoned_loads,
+            load_timeout=config.load_timeout,
+            prepare_timeout=config.prepare_timeout,
+            release_timeout=config.release_timeout,
+            next_on_error=config.on_error == "next",
+            warmup=config.warmup,
+        )
+        self._core = Core(process, limits, hooks, admission)
+
+    # Loading
+
+    async def init(
+        self, model: Model, *, key: Hashable | None = None, priority: int = 0, **load_kwargs: Any
+    ) -> Any:
+        """Load a model and return it.
+
+        Callers that ask for the same model at the same time share one load: the same path, load
+        kwargs and config. A call after that load has ended loads anew.
+
+        Cancelling it is immediate and does not disturb other callers of the same load. When the
+        last one is cancelled, a load that is still queued never starts; one that runs is told
+        through `check_cancelled`, keeps its slot until its thread leaves it, and its result, if
+        there is one, is released.
+
+        Args:
+            model: a name of the catalogue, else a path of a directory with a ``config.yml``;
+                or a ModelConfig.
+            key: shares the load with callers that give the same key, whatever they load.
+            priority: loads of higher priority start first.
+            load_kwargs: passed on to the module's ``load``.
+
+        Returns:
+            What ``load`` returned.
+
+        Raises:
+            ModelNotFoundError: there is no such model.
+            ConfigError: its ``config.yml`` cannot be used, or its module is not registered.
+            LoadError: no backend could load it; every attempt is in it.
+            LoadTimeoutError: ``load_timeout`` passed.
+            SaturatedError: every slot is held by a load that is past its limit.
+            ReentrantLoadError: inside a load: it would wait for itself.
+            ClosedError: the initializer is closed.
+        """
+        parent = current_turn()
+        if parent is not None:
+            # A loop that is run inside a load. It has nothing better to do than to load here:
+            # the thread and the slot are the parent's.
+            return self._load_inside(parent, model, key, priority, load_kwargs, None)
+        shared, begin = self._request(model, key, priority, load_kwargs)
+        cohort = self._core.join(shared, begin, current_bell(), priority)
+        try:
+            await cohort.event.wait()
+        except BaseException:
+            self._core.leave(cohort)
+            raise
+        return self._core.take(cohort)
+
+    def init_sync(
+        self,
+        model: Model,
+        *,
+        key: Hashable | None = None,
+        priority: int = 0,
+        timeout: float | None = None,
+        **load_kwargs: Any,
+    ) -> Any:
+        """Load a model from a plain thread, or from inside another load, and return it.
+
+        It blocks its thread; on the thread of an event loop use `init`. Inside a load it runs
+        on that load's thread and slot.
+
+        Args:
+            model: as in `init`.
+            key: as in `init`.
+            priority: as in `init`.
+            timeout: how long this caller waits, in seconds.
+            load_kwargs: as in `init`.
+
+        Raises:
+            TimeoutError: ``timeout`` seconds have passed; the caller has left, as if cancelled.
+            LoadCancelled: inside a load: that load is no longer wanted.
+            AnyloadError: as in `init`.
+        """
+        parent = current_turn()
+        if parent is not None:
+            return self._load_inside(parent, model, key, priority, load_kwargs, timeout)
+        shared, begin = self._request(model, key, priority, load_kwargs)
+        seat = self._core.thread_seat()
+        self._core.join_with(shared, begin, seat, priority)
+        try:
+            if not seat.wait(timeout):
+                raise TimeoutError(f"loading {self._resolver.label(model)!r} took over {timeout} s")
+        except BaseException:
+            self._core.leave(seat)
+            raise
+        return self._core.take(seat)
+
+    def _load_inside(
+        self,
+        parent: Turn,
+        model: Model,
+        key: Hashable | None,
+        priority: int,
+        load_kwargs: dict[str, Any],
+        timeout: float | None,
+    ) -> Any:
+        shared, begin = self._request(model, key, priority, load_kwargs)
+        return self._core.load_inside(parent, shared, begin, timeout, priority)
+
+    def _request(
+        self, model: Model, key: Hashable | None, priority: int, kwargs: dict[str, Any]
+    ) -> tuple[Hashable | None, Callable[[], Flight]]:
+        """Return the key that a request can be found by before anything is read, and its flight."""
+        if kwargs:
+            _refuse_reserved(kwargs)
+        shared = ("given", key, None) if key is not None else self._spelled_key(model, kwargs)
+
+        def begin() -> Flight:
+            return self._flight(model, key, priority, kwargs, contextvars.copy_context())
+
+        return shared, begin
+
+    def _spelled_key(self, model: Model, kwargs: dict[str, Any]) -> Hashable | None:
+        if isinstance(model, ModelConfig):
+            if model.model_path is None:
+                return None
+            name: Hashable = model
+        else:
+            name = model if isinstance(model, str) else (os.fspath(model), "path")
+        if not kwargs:
+            return name
+        try:
+            return name, freeze_mapping(kwargs)
+        except Unshareable:
+            return None
+
+    def _flight(
+        self,
+        model: Model,
+        key: Hashable | None,
+        priority: int,
+        kwargs: dict[str, Any],
+        context: contextvars.Context,
+    ) -> Flight:
+        flight = Flight(
+            self._resolver.label(model),
+            kwargs,
+            context,
+            self._core.clock(),
+            priority,
+            self._core.new_batch(),
+        )
+        if isinstance(model, ModelConfig):
+            found = self._resolver.at_once(model, kwargs)
+            if found is not None:
+                flight.config, flight.plan = found.config, found.plan
+                return flight
+
+        def resolve() -> Resolved:
+            return self._resolver.resolve(model, kwargs, shared=key is None)
+
+        flight.resolve = resolve
+        return flight
+
+    async def init_many(
+        self,
+        models: Iterable[Model],
+        *,
+        fail_fast: bool = False,
+        priority: int = 0,
+        **load_kwargs: Any,
+    ) -> dict[Model, Any]:
+        """Load many models, as many at once as there are slots.
+
+        Models that are equal, or are spellings of one path, load once. Larger ones start first.
+        ``load_timeout`` starts for each model when its first attempt does.
+
+        Cancelling it leaves every load, as cancelling `init` does; what was loaded is released.
+
+        Args:
+            models: what to load; each as in `init`.
+            fail_fast: raise at the first failure, and leave the other loads.
+            priority: as in `init`.
+            load_kwargs: passed on to every ``load``.
+
+        Returns:
+            The models, by the objects given, in the order given.
+
+        Raises:
+            BulkLoadError: some did not load; it holds those that did. Without ``fail_fast`` it
+                is raised when every load has ended.
+            ClosedError: the initializer is closed.
+        """
+        return await load_many(self._bulk(models, priority, load_kwargs), fail_fast=fail_fast)
+
+    def init_each(
+        self, models: Iterable[Model], *, priority: int = 0, **load_kwargs: Any
+    ) -> BulkLoad:
+        """Load many models, and yield the outcome of each as it lands.
+
+        ::
+
+            async with initializer.init_each(names) as outcomes:
+                async for outcome in outcomes:
+                    ...
+
+        Leaving the ``async with`` block leaves what has not landed. An outcome that was yielded
+        belongs to the caller; errors are in the outcomes and are not raised.
+
+        Args:
+            models: as in `init_many`.
+            priority: as in `init`.
+            load_kwargs: passed on to every ``load``.
+        """
+        return self._bulk(models, priority, load_kwargs)
+
+    def _bulk(self, models: Iterable[Model], priority: int, kwargs: dict[str, Any]) -> BulkLoad:
+        _refuse_reserved(kwargs)
+        context, batch = contextvars.copy_context(), self._core.new_batch()
+
+        def request(model: Model) -> tuple[Hashable | None, Callable[[], Flight]]:
+            def begin() -> Flight:
+                flight = self._flight(model, None, priority, kwargs, context)
+                flight.batch = batch
+                flight.clock_from_dispatch = True
+                return flight
+
+            return self._spelled_key(model, kwargs), begin
+
+        return BulkLoad(self._core, self._resolver.spelling, request, models, priority)
+
+    # Looking
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """The backends, in priority order."""
+        return tuple(choice.backend for choice in self._choices)
+
+    @property
+    def catalogue(self) -> tuple[str, ...]:
+        """The names of the configured models, in the order of the configuration."""
+        return tuple(self._catalogue)
+
+    async def plan(self, model: Model, **load_kwargs: Any) -> Plan:
+        """Return which backends a model would try, and which are skipped and why; load nothing.
+
+        Raises:
+            ModelNotFoundError: there is no such model.
+            ConfigError: its ``config.yml`` cannot be used, or its module is not registered.
+            ClosedError: the initializer is closed.
+        """
+
+        def begin() -> Flight:
+            flight = self._flight(model, None, 0, load_kwargs, contextvars.copy_context())
+            flight.plan_only = True
+            flight.resolve = lambda: self._resolver.resolve(model, load_kwargs, shared=False)
+            return flight
+
+        cohort = self._core.join(None, begin, current_bell(), 0)
+        try:
+            await cohort.event.wait()
+        except BaseException:
+            self._core.leave(cohort)
+            raise
+        plan: Plan = self._core.take(cohort)
+        return plan
+
+    def statistics(self) -> Statistics:
+        """Return what is going on now, and what has been done so far."""
+        return self._core.statistics()
+
+    def reconsider(self) -> None:
+        """Ask the admission again about loads that it refused; any thread may call this."""
+        self._core.reconsider()
+
+    def __repr__(self) -> str:
+        figures = self.statistics()
+        state = " closed" if self._core.closed else ""
+        return (
+            f"<Initializer{state} running={figures.running} queued={figures.queued} "
+            f"abandoned={figures.abandoned} loaded={figures.loaded} failed={figures.failed}>"
+        )
+
+    # The end
+
+    async def aclose(self, grace: float = GRACE_SECONDS) -> tuple[StuckLoad, ...]:
+        """Close: refuse new loads, end queued ones, and let running ones finish.
+
+        Cancelling it ends the grace at once. It may be called more than once.
+
+        Args:
+            grace: how long running loads may take to finish, in seconds; then their callers get
+                ClosedError and their threads are abandoned.
+
+        Returns:
+            The loads that were abandoned and whose threads are still running. While there are
+            any, the process may not exit cleanly: see `exit_process`.
+        """
+        self._core.close(grace)
+        bell = current_bell()
+        try:
+            while True:
+                seat = AsyncSeat(bell)
+                if self._core.close_step(seat):
+                    return self._core.abandoned()
+                await seat.wait()
+        except BaseException:
+            self._core.close_at_once()
+            raise
+
+    def close(self, grace: float = GRACE_SECONDS) -> tuple[StuckLoad, ...]:
+        """Close from a plain thread; as `aclose` otherwise."""
+        self._core.close(grace)
+        try:
+            while True:
+                seat = self._core.thread_seat()
+                if self._core.close_step(seat):
+                    return self._core.abandoned()
+                seat.wait(None)
+        except BaseException:
+            self._core.close_at_once()
+            raise
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _refuse_reserved(kwargs: Mapping[str, Any]) -> None:
+    for name in (*RESERVED, "load_backend"):
+        if name in kwargs:
+            raise TypeError(f"{name!r} is a reserved name and cannot be passed to load")
+
+
+def _extended(registry: Registry, config: InitializerConfig, source: str) -> Registry:
+    """Return a copy of the registry with what the configuration names by import path."""
+    registry = registry.copy()
+    problems: list[Problem] = []
+
+    def add(where: str, path: str, register: Callable[[Any], object]) -> None:
+        module, _, name = path.partition(":")
+        try:
+            found: Any = import_module(module)
+            for part in name.split("."):
+                found = getattr(found, part)
+            register(found)
+        except ConfigError as error:
+            problems.extend(Problem(where, what) for _, what in error.problems)
+        except Exception as error:
+            problems.append(Problem(where, f"{path}: {describe(error)}"))
+
+    for backend_type, path in config.backend_types.items():
+        add(f"backend_types.{backend_type}", path, registry.backend_type)
+    for module_id, paths in config.modules.items():
+        for backend_type, path in paths.items():
+            add(f"modules.{module_id}", path, registry.module(module_id, backend_type))
+    if problems:
+        raise ConfigError(source, problems)
+    return registry
+
+
+def _choices(registry: Registry, config: InitializerConfig, source: str) -> tuple[Choice, ...]:
+    """Make the backends, and let modules adjust the config of those of their type."""
+    check_backend_types(config, registry.backend_types, source)
+    choices = []
+    for place, entry in enumerate(config.backend_priority):
+        cls = registry.backend_types[entry.type]
+        where = f"backend_priority[{place}].config"
+        values = validate_backend_config(cls.Config, entry.config, where=where, source=source)
+        backend = cls(values)
+        for implementations in registry.modules.values():
+            found = implementations.get(entry.type)
+            if found is not None and found.backend_config_override:
+                backend.register_config(found.backend_config_override)
+        choices.append(Choice(backend, entry.timeout, entry.stall_timeout))
+    return tuple(choices)

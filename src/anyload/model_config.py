@@ -1,0 +1,128 @@
+"""What is known of a model before it is loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NoReturn, Self
+
+
+class ModelConfig:
+    """The module that loads a model, where the model is, and fields of the module's own.
+
+    It is ``os.PathLike``, so a ``load`` written for a path works with it. Free fields are read as
+    attributes, ``config.labels``, or as keys, ``config["labels"]``. It cannot be changed, and two
+    configs are equal only if they are the same object.
+
+    Args:
+        module_id: the module that loads it.
+        model_path: the directory or file; None for a model that is not on disk.
+        model_backend: the backend type it was created with, where that limits what can load it.
+        fields: whatever else the module wants to know.
+    """
+
+    __slots__ = ("__weakref__", "_fields", "model_backend", "model_path", "module_id")
+
+    module_id: str
+    model_path: str | None
+    model_backend: str | None
+    _fields: dict[str, Any]
+
+    def __init__(
+        self,
+        /,
+        module_id: str,
+        model_path: str | os.PathLike[str] | None = None,
+        model_backend: str | None = None,
+        **fields: Any,
+    ) -> None:
+        put = object.__setattr__
+        put(self, "module_id", module_id)
+        put(self, "model_path", None if model_path is None else os.fspath(model_path))
+        put(self, "model_backend", model_backend)
+        put(self, "_fields", fields)
+
+    @classmethod
+    def from_directory(cls, path: str | os.PathLike[str]) -> Self:
+        """Read the ``config.yml`` of a model directory. It blocks; ``init`` does it off the loop.
+
+        Raises:
+            ModelNotFoundError: there is no such directory, or no config.yml in it.
+            ConfigError: the config.yml cannot be used.
+        """
+        from ._model_files import read_model_fields  # the one import of yaml on this path
+
+        directory = os.fspath(path)
+        return cls.from_fields(read_model_fields(directory), directory)
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any], model_path: str | None) -> Self:
+        """Make a config from the fields of a ``config.yml`` that were already checked."""
+        free = dict(fields)
+        return cls(free.pop("module_id"), model_path, free.pop("model_backend", None), **free)
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The module's own fields."""
+        return MappingProxyType(self._fields)
+
+    def at(self, model_path: str) -> Self:
+        """Return the same config for another path."""
+        return type(self)(self.module_id, model_path, self.model_backend, **self._fields)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a field, the named ones included, or a default where it is absent or None."""
+        value = self._named().get(name)
+        return default if value is None else value
+
+    def _named(self) -> dict[str, Any]:
+        return {
+            **self._fields,
+            "module_id": self.module_id,
+            "model_path": self.model_path,
+            "model_backend": self.model_backend,
+        }
+
+    def __getattr__(self, name: str) -> Any:
+        # Copying and unpickling look up attributes before there is a `_fields`.
+        if not name.startswith("__"):
+            try:
+                return self._fields[name]
+            except (KeyError, AttributeError):
+                pass
+        raise AttributeError(f"the config of this model has no field {name!r}", name=name, obj=self)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._named()[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._named()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named())
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a ModelConfig cannot be changed (setting {name!r})")
+
+    def __fspath__(self) -> str:
+        if self.model_path is None:
+            raise TypeError(f"the config of module {self.module_id!r} has no model_path")
+        return self.model_path
+
+    def __str__(self) -> str:
+        return self.model_path or self.module_id
+
+    def __repr__(self) -> str:
+        # Free fields may hold secrets, so their names are shown and their values are not.
+        names = "".join(f", {name}=..." for name in self._fields)
+        return f"ModelConfig({self.module_id!r}, {self.model_path!r}{names})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.module_id, self.model_path, self.model_backend, self._fields)
+
+
+def _rebuild(
+    module_id: str, path: str | None, backend: str | None, fields: dict[str, Any]
+) -> ModelConfig:
+    return ModelConfig(module_id, path, backend, **fields)

@@ -1,0 +1,326 @@
+"""Which modules and backend types there are. Recipes only; no models live here."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, Self, TypeVar
+
+from .backends import LocalBackend
+from .contracts import Backend
+from .errors import Problem, RegistrationError, describe
+
+ModuleClass = TypeVar("ModuleClass", bound=type)
+BackendClass = TypeVar("BackendClass", bound=type)
+
+Argument = Literal["config", "str", "Path"]
+
+GIL_LANE = "the lane of holds_gil"
+"""What loads that hold the GIL share; a group cannot have this name, as it begins with group."""
+
+RESERVED = ("key", "priority", "timeout")
+BACKEND_TYPE = re.compile(r"[A-Z][A-Z0-9_]*\Z")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Implementation:
+    """The class for one module id and backend type, and what its declarations say.
+
+    Args:
+        module_id: the module it implements.
+        backend_type: the backend type it loads on.
+        cls: the class.
+        supported_load_backends: the creation backends whose models it can load.
+        backend_config_override: what it wants changed in its backend's config.
+        exclusive_group: the group whose loads never overlap, if it declares one.
+        holds_gil: whether its load keeps the GIL.
+        argument: what ``load`` takes first: the model config, or its path as a str or a Path.
+        wants_backend: whether ``load`` names ``load_backend``.
+        resources: what a load must hold alone in this process: its group, the lane of the GIL.
+    """
+
+    module_id: str
+    backend_type: str
+    cls: type
+    supported_load_backends: frozenset[str]
+    backend_config_override: Mapping[str, Any] = field(repr=False)
+    exclusive_group: str | None
+    holds_gil: bool
+    argument: Argument
+    wants_backend: bool
+    resources: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The class as ``package.module.Class``."""
+        return class_name(self.cls)
+
+    @property
+    def package(self) -> str:
+        """The top-level package that the class lives in."""
+        return self.cls.__module__.partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenPlugin:
+    """A plug-in that could not be added: its entry point and why."""
+
+    group: str
+    name: str
+    reason: str
+
+
+class Registry:
+    """Knows modules, their implementations per backend type, and backend types.
+
+    ``LOCAL`` is known from the start. Registering is meant for import time and is not
+    synchronised with loads that run.
+    """
+
+    def __init__(self) -> None:
+        self._implementations: dict[str, dict[str, Implementation]] = {}
+        self._returns: dict[str, tuple[type, ...]] = {}
+        self._backend_types: dict[str, type[Backend]] = {}
+        self._broken_plugins: list[BrokenPlugin] = []
+        self.backend_type(LocalBackend)
+
+    @classmethod
+    def discover(cls) -> Self:
+        """Return a registry with the built-in and installed plug-ins.
+
+        A plug-in is an entry point: in the group ``anyload.backends`` a backend class; in
+        ``anyload.modules`` a class, registered for LOCAL under the entry point's name, or a
+        function that is called with the registry. One that cannot be imported or registered is
+        listed in ``broken_plugins`` and stops nothing.
+        """
+        from importlib.metadata import entry_points  # 20 ms, and only needed here
+
+        registry = cls()
+        for group, add in (
+            ("anyload.backends", registry._add_backend_plugin),
+            ("anyload.modules", registry._add_module_plugin),
+        ):
+            for point in sorted(entry_points(group=group), key=lambda point: point.name):
+                try:
+                    add(point.name, point.load())
+                except Exception as error:
+                    broken = BrokenPlugin(group, point.name, describe(error))
+                    registry._broken_plugins.append(broken)
+        return registry
+
+    def _add_backend_plugin(self, name: str, plugin: Any) -> None:
+        if self._backend_types.get(name) is not plugin:
+            self.backend_type(plugin)
+
+    def _add_module_plugin(self, name: str, plugin: Any) -> None:
+        if isinstance(plugin, type):
+            self.module(name)(plugin)
+        else:
+            plugin(self)
+
+    def module(
+        self,
+        module_id: str | None = None,
+        backend_type: str = "LOCAL",
+        base_module: type | str | None = None,
+        supported_load_backends: Iterable[str] | None = None,
+        backend_config_override: Mapping[str, Any] | None = None,
+        returns: type | tuple[type, ...] | None = None,
+    ) -> Callable[[ModuleClass], ModuleClass]:
+        """Register the decorated class as a module's implementation for one backend type.
+
+        Args:
+            module_id: the module; may be left out where ``base_module`` says it.
+            backend_type: the backend type this class loads on.
+            base_module: the module, or its id, of which this is another implementation.
+            supported_load_backends: the creation backends (``model_backend``) whose models this
+                class can load; by default the class attribute of that name, else its own type.
+            backend_config_override: merged into the config of every backend of this type.
+            returns: further classes that ``load`` may return instances of.
+
+        Returns:
+            A decorator that returns the class itself.
+
+        Raises:
+            RegistrationError: the class cannot be a module, or conflicts with another one.
+        """
+
+        def register(cls: ModuleClass) -> ModuleClass:
+            identity = self._module_id(module_id, base_module, cls)
+            supported = supported_load_backends
+            if supported is None:
+                supported = getattr(cls, "supported_load_backends", None) or (backend_type,)
+            implementation = _inspect(
+                identity, backend_type, cls, supported, backend_config_override or {}
+            )
+            registered = self._implementations.setdefault(identity, {})
+            other = registered.setdefault(backend_type, implementation)
+            if other.cls is not cls:
+                raise _refusal(
+                    cls,
+                    f"module {identity!r} on {backend_type} is already implemented by {other.name}",
+                )
+            registered[backend_type] = implementation
+            more = returns if isinstance(returns, tuple) else (returns,) if returns else ()
+            self._returns[identity] = (*self._returns.get(identity, ()), *more)
+            return cls
+
+        return register
+
+    def _module_id(self, module_id: str | None, base: type | str | None, cls: Any) -> str:
+        if base is None:
+            if isinstance(module_id, str) and module_id:
+                return module_id
+            raise _refusal(cls, "a module needs a module_id, a string that is not empty")
+        bases = [
+            identity
+            for identity, registered in self._implementations.items()
+            if base == identity or any(base is known.cls for known in registered.values())
+        ]
+        if not bases:
+            raise _refusal(cls, f"its base_module {_shown(base)} is not registered")
+        if module_id is None and len(bases) == 1:
+            return bases[0]
+        if module_id in bases:
+            return str(module_id)
+        asked = "no module_id" if module_id is None else f"module_id {module_id!r}"
+        raise _refusal(cls, f"{asked}, but base_module {_shown(base)} is {' and '.join(bases)}")
+
+    def backend_type(self, cls: BackendClass) -> BackendClass:
+        """Register a backend class under its ``backend_type``; usable as a decorator.
+
+        Raises:
+            RegistrationError: the class cannot be a backend, or the type is taken.
+        """
+        name = getattr(cls, "backend_type", None)
+        if not isinstance(cls, type):
+            raise _refusal(cls, "a backend type is a class")
+        if not isinstance(name, str) or not BACKEND_TYPE.match(name):
+            raise _refusal(cls, f"backend_type is {name!r}; it must be an UPPERCASE name")
+        for method in ("start", "stop", "register_config", "available"):
+            if not callable(getattr(cls, method, None)):
+                raise _refusal(cls, f"it has no {method}(); anyload.Backend has defaults for all")
+        if not hasattr(getattr(cls, "Config", None), "model_validate"):
+            raise _refusal(cls, "it has no Config, a subclass of anyload.config.BackendConfig")
+        other = self._backend_types.setdefault(name, cls)
+        if other is not cls:
+            raise _refusal(cls, f"backend type {name} is already {class_name(other)}")
+        return cls
+
+    @property
+    def modules(self) -> Mapping[str, Mapping[str, Implementation]]:
+        """The implementations, by module id and backend type."""
+        return MappingProxyType(
+            {name: MappingProxyType(found) for name, found in self._implementations.items()}
+        )
+
+    @property
+    def backend_types(self) -> Mapping[str, type[Backend]]:
+        """The backend classes, by backend type."""
+        return MappingProxyType(self._backend_types)
+
+    @property
+    def broken_plugins(self) -> tuple[BrokenPlugin, ...]:
+        """The plug-ins that ``discover`` could not add, and why."""
+        return tuple(self._broken_plugins)
+
+    def implementations(self, module_id: str) -> Mapping[str, Implementation]:
+        """Return a module's implementations by backend type; empty where it is not registered."""
+        return self._implementations.get(module_id, {})
+
+    def accepted_types(self, module_id: str) -> tuple[type, ...]:
+        """Return the classes of which a loaded model of this module must be an instance."""
+        classes = (known.cls for known in self.implementations(module_id).values())
+        return (*dict.fromkeys(classes), *self._returns.get(module_id, ()))
+
+    def copy(self) -> Registry:
+        """Return a registry that knows the same and can be added to without changing this one."""
+        twin = Registry()
+        twin._implementations = {name: dict(all_) for name, all_ in self._implementations.items()}
+        twin._returns = dict(self._returns)
+        twin._backend_types = dict(self._backend_types)
+        twin._broken_plugins = list(self._broken_plugins)
+        return twin
+
+    def __repr__(self) -> str:
+        modules, types = len(self._implementations), len(self._backend_types)
+        return f"<Registry modules={modules} backend_types={types}>"
+
+
+def class_name(cls: type) -> str:
+    """Return a class as ``package.module.Class``."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _inspect(
+    module_id: str,
+    backend_type: str,
+    cls: Any,
+    supported: Iterable[str],
+    override: Mapping[str, Any],
+) -> Implementation:
+    if not isinstance(cls, type):
+        raise _refusal(cls, "a module is a class")
+    if not BACKEND_TYPE.match(str(backend_type)):
+        raise _refusal(cls, f"backend_type is {backend_type!r}; it must be an UPPERCASE name")
+    load = getattr(cls, "load", None)
+    if not callable(load):
+        raise _refusal(cls, "it has no load classmethod")
+    if inspect.iscoroutinefunction(load) or inspect.isasyncgenfunction(load):
+        raise _refusal(cls, "load is async; it must be plain blocking code, run in a thread")
+    if isinstance(supported, str):
+        raise _refusal(cls, "supported_load_backends is a string; it must be a list of them")
+    parameters = _parameters(load)
+    for name in RESERVED:
+        if name in parameters:
+            raise _refusal(cls, f"load has a parameter {name!r}, a name reserved for init")
+    group = getattr(cls, "exclusive_group", None)
+    if group is not None and not (isinstance(group, str) and group):
+        raise _refusal(cls, f"exclusive_group is {group!r}; it must be a name or None")
+    holds_gil = bool(getattr(cls, "holds_gil", False))
+    first = next(iter(parameters.values()), None)
+    annotation = "" if first is None else first.annotation
+    return Implementation(
+        module_id,
+        backend_type,
+        cls,
+        frozenset(supported),
+        dict(override),
+        exclusive_group=group,
+        holds_gil=holds_gil,
+        argument=_argument(annotation),
+        wants_backend="load_backend" in parameters,
+        resources=_resources(group, holds_gil),
+    )
+
+
+def _resources(group: str | None, holds_gil: bool) -> tuple[str, ...]:
+    return ((f"group {group}",) if group else ()) + ((GIL_LANE,) if holds_gil else ())
+
+
+def _parameters(load: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(load).parameters
+    except ValueError:  # a callable written in C may have no signature that Python can see
+        return {}
+
+
+def _argument(annotation: object) -> Argument:
+    # Compared as text: evaluating an annotation would run code that only type checkers should.
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    name = text.strip("'\" ")
+    if name == "str":
+        return "str"
+    return "Path" if name in ("Path", "pathlib.Path") else "config"
+
+
+def _shown(base: type | str) -> str:
+    return repr(base) if isinstance(base, str) else class_name(base)
+
+
+def _refusal(cls: Any, what: str) -> RegistrationError:
+    where = class_name(cls) if isinstance(cls, type) else repr(cls)
+    return RegistrationError("the registry", [Problem(where, what)])

@@ -1,0 +1,26 @@
+"""Every async test runs on three event loops; ``anyio_mode`` in pyproject marks them all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# No deadline per example: on a shared machine it measures the neighbours.
+settings.register_profile("anyload", deadline=None, print_blob=True)
+settings.load_profile("anyload")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(("asyncio", {"use_uvloop": False, "debug": True}), id="asyncio"),
+        pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop"),
+        pytest.param(("trio", {}), id="trio"),
+    ],
+)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """The event loop and its options, as anyio's plug-in takes them."""
+    backend: tuple[str, dict[str, Any]] = request.param
+    return backend
