@@ -13,6 +13,7 @@ from ._flight import Turn
 from ._stacks import error_stack, forget_frames
 from ._turns import Result
 from .errors import LoadCancelled, WrongTypeError, describe
+from .reports import Outcome
 
 logger = logging.getLogger("anyload.loads")
 
@@ -71,13 +72,18 @@ def run_turn(turn: Turn, *, warmup: bool) -> Result:
     context = turn.flight.context
     if context is None:  # settled before a thread took it
         return Result("cancelled", reason="nobody waits for it")
-    return context.copy().run(_run_in_context, turn, warmup)
+    result: Result = context.copy().run(_run_in_context, turn, warmup)
+    # Now that every frame of it has ended. The tensors of a failed load must be gone before the
+    # next backend starts.
+    forget_frames(result.error)
+    return result
 
 
 def _run_in_context(turn: Turn, warmup: bool) -> Result:
     _current_turn.set(turn)
     _leave_event_loop()
     error: BaseException
+    outcome: Outcome
     try:
         value = _load(turn)
         if value is None:
@@ -96,16 +102,7 @@ def _run_in_context(turn: Turn, warmup: bool) -> Result:
         # Everything else, SystemExit and KeyboardInterrupt included: what a module raises ends
         # its attempt and nothing more.
         error, outcome = raised, "raised"
-    result = Result(
-        "cancelled" if outcome == "cancelled" else "raised",
-        reason=describe(error),
-        stack=error_stack(error),
-        error=error,
-    )
-    # The tensors of a failed load must be gone before the next backend starts.
-    value = None
-    forget_frames(error)
-    return result
+    return Result(outcome, reason=describe(error), stack=error_stack(error), error=error)
 
 
 def _load(turn: Turn) -> Any:

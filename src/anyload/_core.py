@@ -200,14 +200,17 @@ class Core:
         begin: Callable[[], Flight],
         timeout: float | None,
         priority: int,
-    ) -> Any:
+    ) -> ThreadSeat:
         """Load for code that is inside a load: on this thread if possible, else by waiting.
+
+        Returns:
+            A seat in a settled flight, its result not taken yet.
 
         Raises:
             ReentrantLoadError: the load would wait for itself.
             LoadCancelled: the load that this one is inside of is no longer wanted.
             TimeoutError: ``timeout`` seconds have passed.
-            AnyloadError: as for any other caller.
+            ClosedError: the initializer is closed.
         """
         seat = self.thread_seat()
         until = None if timeout is None else self.clock() + timeout
@@ -227,7 +230,7 @@ class Core:
             self._rise(seat, parent, leave=True)
             raise
         self._rise(seat, parent, leave=False)
-        return self.take(seat)
+        return seat
 
     def _load_inline(self, seat: ThreadSeat, parent: Turn) -> bool:
         """Run the next attempt here, if that is possible; return whether the flight has ended."""

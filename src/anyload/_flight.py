@@ -159,6 +159,12 @@ class Flight:
         # `_flights` steps over what is skipped before anybody asks for the candidate.
         return cast("Candidate", self.plan.steps[self.position])
 
+    @property
+    def last_candidate(self) -> Candidate:
+        """The candidate of the last attempt."""
+        assert self.plan is not None
+        return cast("Candidate", self.plan.steps[self.position - 1])
+
     def report(self) -> LoadReport:
         """Return what has happened, once it is settled."""
         last = self.attempts[-1] if self.attempts else None

@@ -16,7 +16,7 @@ from itertools import count
 from ._alarms import Alarms
 from ._flight import Flight, Holder, Resolved, Turn
 from ._outbox import Outbox
-from ._plan import Skip
+from ._plan import Candidate, Skip
 from ._preparations import Preparation, Preparations
 from ._process import Process
 from ._queue import Lane, Queue
@@ -433,6 +433,7 @@ class Flights:
         self._retire(flight)
         flight.failure = failure
         todo.wakes += flight.seats
+        flight.seats = ()  # they lead to the flight, so this would be a cycle
         if flight.plan_only:
             return
         if failure is not None:
@@ -567,17 +568,19 @@ class Flights:
 
     def _discard_settled(self, flight: Flight, todo: Todo) -> None:
         value, flight.value = flight.value, None
-        assert flight.turn is not None
-        self.discard(flight.model, flight.turn, value, "its last caller was cancelled", todo)
+        self.discard(
+            flight.model, flight.last_candidate, value, "its last caller was cancelled", todo
+        )
 
-    def discard(self, model: str, turn: Turn, value: object, reason: str, todo: Todo) -> None:
+    def discard(
+        self, model: str, candidate: Candidate, value: object, reason: str, todo: Todo
+    ) -> None:
         """Send a model that nobody can use to its release."""
         assert self.process.lock.mine()
         self.discarded += 1
-        backend = turn.candidate.backend_type
         if self.outbox.wanted:
-            self.outbox.put(Discarded(model, self.clock(), backend, reason))
-        self.to_release.append(Release(model, turn.candidate, value))
+            self.outbox.put(Discarded(model, self.clock(), candidate.backend_type, reason))
+        self.to_release.append(Release(model, candidate, value))
         todo.workers += 1
 
     def release_began(self, release: Release, thread_id: int) -> None:

@@ -70,9 +70,10 @@ class Resolver:
             return model
         return os.path.normpath(os.path.join(self._root, os.fspath(model))), "path"
 
-    def at_once(self, config: ModelConfig, kwargs: Mapping[str, object]) -> Resolved | None:
-        """Resolve a config that needs nothing from the disk; None if it needs something."""
-        if config.model_path is not None or self._asked:
+    def at_once(self, config: ModelConfig) -> Resolved | None:
+        """Resolve a config that needs nothing from the disk; None if it cannot be done here."""
+        unknown = not self._registry.implementations(config.module_id)
+        if config.model_path is not None or self._asked or unknown:
             return None
         return Resolved(config, self._plan(config, str(config), {}), None, 0)
 

@@ -312,6 +312,8 @@ class Turns:
             self._finished(turn, result, todo)
         else:
             self._came_too_late(turn, result, todo)
+        if turn.flight.turn is turn:
+            turn.flight.turn = None  # they lead to each other, so this would be a cycle
         if freed:
             self._flights.review(todo)
             todo.elsewhere = True
@@ -335,17 +337,19 @@ class Turns:
             flights.settle(flight, todo)
         else:
             flights.settle(flight, todo)
-            flights.discard(flight.model, turn, value, "every caller was cancelled", todo)
+            flights.discard(flight.model, turn.candidate, value, "every caller was cancelled", todo)
 
     def _came_too_late(self, turn: Turn, result: Result, todo: Todo) -> None:
         flights, model = self._flights, turn.flight.model
         now = flights.clock()
         backend = turn.candidate.backend_type
         if turn.parent is None:
-            self._outbox.put(ThreadEnded(model, now, backend, now - turn.started, result.reason))
+            # That it stopped because it was told to is no news.
+            error = result.reason if result.outcome == "raised" else ""
+            self._outbox.put(ThreadEnded(model, now, backend, now - turn.started, error))
         if result.outcome == "loaded":
             value, result.value = result.value, None
-            flights.discard(model, turn, value, "it came after its limit", todo)
+            flights.discard(model, turn.candidate, value, "it came after its limit", todo)
         if self._slots.overdue and self._slots.may_abandon:
             self._abandon(next(iter(self._slots.overdue)), todo)
             flights.review(todo)

@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 
 from ._call import current_turn
 from ._core import Core
-from ._flight import Flight
+from ._flight import Flight, Turn
 from ._waiters import AsyncSeat, current_bell
 from .errors import BulkLoadError
 from .model_config import ModelConfig
@@ -159,9 +159,11 @@ class BulkLoad:
     async def _submit(self) -> None:
         if not self._to_submit:
             return
+        parent = current_turn()
+        if parent is not None:
+            self._load_inside(parent)
+            return
         self._bell_seat = AsyncSeat(current_bell())
-        if current_turn() is not None:
-            raise RuntimeError("init_many and init_each cannot be used inside a load")
         try:
             while self._to_submit:
                 for _ in range(min(SUBMITTED_AT_ONCE, len(self._to_submit))):
@@ -175,6 +177,16 @@ class BulkLoad:
         except BaseException:
             self.leave()
             raise
+
+    def _load_inside(self, parent: Turn) -> None:
+        """Load one after another on the thread of the load that this loop is run in."""
+        while self._to_submit:
+            models = self._to_submit.popleft()
+            seat = BulkSeat(self, models)
+            key, begin = self._request(models[0])
+            seat.flight = self._core.load_inside(parent, key, begin, None, self._priority).flight
+            self._seats[seat] = None
+            self._landed.append(seat)
 
 
 async def load_many(bulk: BulkLoad, *, fail_fast: bool) -> dict[Any, Any]:

@@ -244,7 +244,7 @@ class Initializer:
         timeout: float | None,
     ) -> Any:
         shared, begin = self._request(model, key, priority, load_kwargs)
-        return self._core.load_inside(parent, shared, begin, timeout, priority)
+        return self._core.take(self._core.load_inside(parent, shared, begin, timeout, priority))
 
     def _request(
         self, model: Model, key: Hashable | None, priority: int, kwargs: dict[str, Any]
@@ -290,7 +290,7 @@ class Initializer:
             self._core.new_batch(),
         )
         if isinstance(model, ModelConfig):
-            found = self._resolver.at_once(model, kwargs)
+            found = self._resolver.at_once(model)
             if found is not None:
                 flight.config, flight.plan = found.config, found.plan
                 return flight

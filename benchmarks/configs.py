@@ -1,0 +1,62 @@
+"""P12: what does it cost to find 1,000 models, and to find them again?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import yaml
+
+from anyload import Registry
+from anyload._resolver import Resolver
+from benchmarks.frame import Row, Setting, Trivial, compared, interleave_sync
+
+CONFIG = """\
+module_id: m
+name: sentiment-{0}
+description: Tells good from bad, version {0}
+labels: [negative, neutral, positive]
+threshold: 0.5
+max_tokens: 512
+tokenizer: {{file: tokenizer.json, lower_case: true}}
+weights: model.safetensors
+"""
+
+
+def measure(setting: Setting) -> list[Row]:
+    number = setting.pick(1_000, 200)
+    registry = Registry()
+    registry.module("m")(Trivial)
+    loader: Any = yaml.CSafeLoader
+    with TemporaryDirectory() as root:
+        names = [f"model-{place}" for place in range(number)]
+        for place, name in enumerate(names):
+            Path(root, name).mkdir()
+            Path(root, name, "config.yml").write_text(CONFIG.format(place), encoding="utf-8")
+        found = Resolver(registry, (), {}, root)
+
+        def bare() -> float:
+            began = perf_counter()
+            for name in names:
+                with open(f"{root}/{name}/config.yml", "rb") as file:
+                    yaml.load(file, loader)
+            return (perf_counter() - began) / number
+
+        def resolve(resolver: Resolver) -> float:
+            began = perf_counter()
+            for name in names:
+                resolver.resolve(name, {}, shared=True)
+            return (perf_counter() - began) / number
+
+        ways = {
+            "resolved": lambda: resolve(Resolver(registry, (), {}, root)),
+            "again": lambda: resolve(found),
+            "CSafeLoader": bare,
+        }
+        times = interleave_sync(setting.pick(15, 5), ways)
+    return [
+        compared(f"P12 {number:,} models resolved", 1.3, times, "resolved", "CSafeLoader"),
+        compared("P12 resolved again, unchanged", 0.1, times, "again", "CSafeLoader"),
+    ]
