@@ -70,18 +70,23 @@ def measure(setting: Setting) -> list[Row]:
     many = setting.pick(100_000, 20_000)
 
     async def main() -> tuple[Times, Times, float]:
-        async with initializer() as ours:
-            apart = await interleave(
-                setting.pick(9, 3), {"init_many": bulk_of(ours, 1_000), "tasks": tasks_of(1_000)}
-            )
+        async with initializer(hooks=()) as ours, initializer() as heard:
+            ways = {
+                "init_many": bulk_of(ours, 1_000),
+                "init_many with a hook": bulk_of(heard, 1_000),
+                "tasks": tasks_of(1_000),
+            }
+            apart = await interleave(setting.pick(9, 3), ways)
             ways = {f"{number:,}": bulk_of(ours, number) for number in (many, 1_000)}
-            grown = await interleave(setting.pick(5, 3), ways)
+            grown = await interleave(setting.pick(3, 1), ways)
             return apart, grown, await bytes_beyond(ours, many)
 
     apart, grown, size = setting.run(main)
     rate = 1 / median(grown[f"{many:,}"])
+    heard = "init_many with a hook"
     return [
         compared("P3 init_many of 1,000, against a task each", 0.1, apart, "init_many", "tasks"),
+        compared(f"P3 {heard}, the same", None, apart, heard, "tasks"),
         compared(f"P3 {many:,} models, against 1,000", 2.5, grown, f"{many:,}", "1,000"),
         Row(f"P3 {many:,} models, each beyond the model", size, 1024, f"{rate:,.0f} a second", "B"),
     ]

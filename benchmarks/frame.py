@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import anyio
 
 from anyload import Initializer, ModelConfig, Registry
-from anyload.events import Event
+from anyload.events import Event, Hook
 
 T = TypeVar("T")
 Times = dict[str, list[float]]
@@ -113,13 +113,13 @@ def compared(
 
 def show(title: str, rows: Iterable[Row]) -> None:
     print(f"\n{title}")
-    print(f"  {'figure':<52} {'target':>9} {'measured':>10}   absolute")
+    print(f"  {'figure':<48} {'target':>9} {'measured':<9}  absolute")
     for row in rows:
         target = "" if row.target is None else f"<= {row.target:g}{row.unit}"
+        value = f"{row.value:.3g}" if row.value < 1000 else f"{row.value:.0f}"
         mark = "MISSED  " if row.missed else ""
-        print(
-            f"  {row.figure:<52} {target:>9} {row.value:>8.3g}{row.unit:<2}   {mark}{row.absolute}"
-        )
+        figures = f"{target:>9} {value:>7}{row.unit:<2}"
+        print(f"  {row.figure:<48} {figures}  {mark}{row.absolute}", flush=True)
 
 
 # What is loaded
@@ -139,8 +139,10 @@ def seen(event: Event) -> None:
     """A hook, so that reports and events are made."""
 
 
-def initializer(module: type[Any] = Trivial, **options: Any) -> Initializer:
-    """Return an initializer with a hook, for one module, ``m``."""
+def initializer(
+    module: type[Any] = Trivial, hooks: Iterable[Hook] = (seen,), **options: Any
+) -> Initializer:
+    """Return an initializer for one module, ``m``; with a hook unless told otherwise."""
     registry = Registry()
     registry.module("m")(module)
-    return Initializer(registry, hooks=[seen], **options)
+    return Initializer(registry, hooks=hooks, **options)

@@ -37,10 +37,8 @@ def measure(setting: Setting) -> list[Row]:
     times = interleave_sync(
         setting.pick(15, 5), {name: importing(what) for name, what in ways.items()}
     )
-    ms = (1e3, "ms")
+    base, ms = "its packages", (1e3, "ms")
     return [
-        compared("P11 import anyload", 0.5, times, "anyload", "its packages", ms),
-        compared(
-            "P11 from anyload import Initializer", None, times, "Initializer", "its packages", ms
-        ),
+        compared("P11 import anyload", 0.5, times, "anyload", base, ms),
+        compared("P11 from anyload import Initializer", None, times, "Initializer", base, ms),
     ]

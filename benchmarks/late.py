@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from statistics import median
 from time import perf_counter, sleep
@@ -27,6 +28,8 @@ class Sleeps:
 
 
 def measure(setting: Setting) -> list[Row]:
+    logging.getLogger("anyload").setLevel(logging.ERROR)  # it warns of each abandoned thread
+
     async def main() -> tuple[list[float], list[float]]:
         priority = [{"type": "LOCAL", "timeout": LIMIT}]
         async with initializer(Sleeps, backend_priority=priority) as ours:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,22 +22,22 @@ def nothing() -> None:
 
 
 def at_once(
-    load: Callable[[], Awaitable[object]], width: int, total: int
+    load: Callable[[int], Awaitable[object]], width: int, total: int
 ) -> Callable[[], Awaitable[float]]:
-    """Return what measures the seconds per load with this many at once."""
+    """Return what measures the seconds per load with this many different ones at once."""
 
-    async def one() -> None:
-        await load()
+    async def one(place: int) -> None:
+        await load(place)
 
     async def way() -> float:
         began = perf_counter()
         for _ in range(total // width):
             if width == 1:
-                await load()
+                await load(0)
                 continue
             async with create_task_group() as tasks:
-                for _ in range(width):
-                    tasks.start_soon(one)
+                for place in range(width):
+                    tasks.start_soon(one, place)
         return (perf_counter() - began) / (total // width * width)
 
     return way
@@ -48,22 +49,24 @@ def measure(setting: Setting) -> list[Row]:
     async def main() -> list[Row]:
         rows = []
         config = ModelConfig("m")
-        with TemporaryDirectory() as directory:
-            Path(directory, "config.yml").write_text("module_id: m\n", encoding="utf-8")
-            async with initializer() as ours:
-                for width, target in TARGETS.items():
-                    ways = {
-                        "init": at_once(lambda: ours.init(config), width, total),
-                        "init of a directory": at_once(lambda: ours.init(directory), width, total),
-                        "to_thread": at_once(lambda: run_sync(nothing), width, total),
-                    }
-                    times = await interleave(rounds, ways)
-                    for name in ("init", "init of a directory"):
-                        limit = target if name == "init" else None
-                        row = compared(
-                            f"P1 {name}, {width} at once", limit, times, name, "to_thread"
-                        )
-                        rows.append(row)
+        async with initializer() as ours:
+            for width, target in TARGETS.items():
+                ways = {
+                    "init": at_once(lambda _: ours.init(config), width, total),
+                    "init of a directory": at_once(
+                        lambda place: ours.init(paths[place]), width, total
+                    ),
+                    "to_thread": at_once(lambda _: run_sync(nothing), width, total),
+                }
+                times = await interleave(rounds, ways)
+                for name, limit in ("init", target), ("init of a directory", None):
+                    figure = f"P1 {name}, {width} at once"
+                    rows.append(compared(figure, limit, times, name, "to_thread"))
         return rows
 
-    return setting.run(main)
+    with TemporaryDirectory() as root:
+        paths = [f"{root}/{place}" for place in range(max(TARGETS))]
+        for path in paths:
+            os.mkdir(path)
+            Path(path, "config.yml").write_text("module_id: m\n", encoding="utf-8")
+        return setting.run(main)

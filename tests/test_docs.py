@@ -12,7 +12,6 @@ their own. What stands around them is part of it:
 from __future__ import annotations
 
 import contextlib
-import inspect
 import io
 import linecache
 import os
@@ -87,12 +86,10 @@ def run_page(page: Path) -> None:
             with contextlib.redirect_stdout(io.StringIO()) as stdout:
                 exec(code, namespace)
             printed = stdout.getvalue()
-        elif is_output:
-            # The page's lines are as wide as a screen: a long one may be broken.
-            if normal(printed) != normal(block.text):
-                raise AssertionError(
-                    f"{name}:{block.line} says\n{block.text}\nbut it printed\n{printed}"
-                )
+        elif is_output and normal(printed) != normal(block.text):
+            raise AssertionError(
+                f"{name}:{block.line} says\n{block.text}\nbut it printed\n{printed}"
+            )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -103,7 +100,7 @@ def test_examples_run(page: Path, tmp_path: Path) -> None:
     child = subprocess.run(
         [sys.executable, "-W", "error", __file__, str(page)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path[1:]])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
         capture_output=True,
         text=True,
         timeout=100,
@@ -128,6 +125,15 @@ def test_every_page_is_there() -> None:
     links = re.findall(r"\]\(([^):#]+)(?:#[^)]*)?\)", PAGES[0].read_text(encoding="utf-8"))
     assert links
     assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_the_architecture_names_every_file() -> None:
+    """A reader finds each file of the package there, and none that does not exist."""
+    named = re.findall(
+        r"`(\w+\.py)`", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    )
+    existing = {path.name for path in (ROOT / "src" / "anyload").glob("*.py")}
+    assert set(named) - {"test_layers.py"} == existing
 
 
 if __name__ == "__main__":

@@ -45,9 +45,7 @@ class TestGroup:
                     tasks.start_soon(other.init, ModelConfig("m"))
                 for number in range(1, 7):
                     await gate.entered(number)
-                    await until(
-                        lambda: one.statistics().flights + other.statistics().flights > 0
-                    )
+                    await until(lambda: one.statistics().flights + other.statistics().flights > 0)
                     assert one.statistics().running + other.statistics().running == 1
                     gate.let_through()
             assert gate.most_inside == 1
@@ -59,9 +57,11 @@ class TestGroup:
         """A load that waits for its group leaves the only slot to others."""
         gate = Gate()
         registry = waiting_in(gate)
-        async with Initializer(registry) as holder, Initializer(
-            registry, max_concurrent_loads=1
-        ) as initializer, create_task_group() as tasks:
+        async with (
+            Initializer(registry) as holder,
+            Initializer(registry, max_concurrent_loads=1) as initializer,
+            create_task_group() as tasks,
+        ):
             calls = Calls(tasks)
             calls.start("holder", holder, ModelConfig("m"))
             await gate.entered()
@@ -91,9 +91,11 @@ class TestGroup:
         """Time spent waiting for a load within its limits does not count against the timeout."""
         gate = Gate()
         registry = waiting_in(gate)
-        async with Initializer(registry) as holder, Initializer(
-            registry, backend_priority=local(timeout=0.2)
-        ) as initializer, create_task_group() as tasks:
+        async with (
+            Initializer(registry) as holder,
+            Initializer(registry, backend_priority=local(timeout=0.2)) as initializer,
+            create_task_group() as tasks,
+        ):
             calls = Calls(tasks)
             calls.start("holder", holder, ModelConfig("m"))
             await gate.entered()
@@ -110,9 +112,10 @@ class TestGroup:
         """A load waits while a discarded model of its group is released."""
         gate, releasing = Gate(), Gate()
         registry = waiting_in(gate, release=lambda model: releasing.enter())
-        async with Initializer(
-            registry, backend_priority=local(timeout=0.3)
-        ) as initializer, create_task_group() as tasks:
+        async with (
+            Initializer(registry, backend_priority=local(timeout=0.3)) as initializer,
+            create_task_group() as tasks,
+        ):
             await abandon(initializer, gate)
             gate.let_through()
             await releasing.entered()
@@ -133,9 +136,10 @@ class TestGroupOfAStuckThread:
         registry = waiting_in(gate)
         async with Initializer(registry, backend_priority=local(timeout=SHORT)) as first:
             await abandon(first, gate)
-            async with Initializer(
-                registry, backend_priority=local(timeout=30.0)
-            ) as other, create_task_group() as tasks:
+            async with (
+                Initializer(registry, backend_priority=local(timeout=30.0)) as other,
+                create_task_group() as tasks,
+            ):
                 calls = Calls(tasks)
                 calls.start("waits", other, ModelConfig("m"))
                 await until(lambda: other.statistics().queued == 1)
@@ -170,11 +174,11 @@ class TestGroupOfAStuckThread:
         """The load has what is left of its timeout after it waited for a stuck holder."""
         gate = Gate()
         registry = waiting_in(gate)
-        async with Initializer(
-            registry, backend_priority=local(timeout=SHORT)
-        ) as first, Initializer(
-            registry, backend_priority=local(timeout=1.0)
-        ) as other, create_task_group() as tasks:
+        async with (
+            Initializer(registry, backend_priority=local(timeout=SHORT)) as first,
+            Initializer(registry, backend_priority=local(timeout=1.0)) as other,
+            create_task_group() as tasks,
+        ):
             await abandon(first, gate)
             calls = Calls(tasks)
             calls.start("waits", other, ModelConfig("m"))
@@ -194,9 +198,10 @@ class TestGroupOfAStuckThread:
         """Without a timeout, a load does not wait for a stuck holder at all."""
         gate = Gate()
         registry = waiting_in(gate)
-        async with Initializer(
-            registry, backend_priority=local(timeout=SHORT)
-        ) as first, Initializer(registry) as other:
+        async with (
+            Initializer(registry, backend_priority=local(timeout=SHORT)) as first,
+            Initializer(registry) as other,
+        ):
             await abandon(first, gate)
             error = await error_of(other, ModelConfig("m"))
             assert error.attempts[0].outcome == "timed_out"
@@ -212,9 +217,11 @@ class TestGroupOfAStuckThread:
         """Who queues without a timeout ends when the holder it waits for is abandoned."""
         gate = Gate()
         registry = waiting_in(gate)
-        async with Initializer(
-            registry, backend_priority=local(timeout=0.3)
-        ) as first, Initializer(registry) as other, create_task_group() as tasks:
+        async with (
+            Initializer(registry, backend_priority=local(timeout=0.3)) as first,
+            Initializer(registry) as other,
+            create_task_group() as tasks,
+        ):
             calls = Calls(tasks)
             calls.start("holder", first, ModelConfig("m"))
             await gate.entered()
@@ -229,9 +236,11 @@ class TestGroupOfAStuckThread:
         """A second holder that gets stuck is noticed like the first one."""
         gate = Gate()
         registry = waiting_in(gate)
-        async with Initializer(
-            registry, backend_priority=local(timeout=0.2)
-        ) as first, Initializer(registry) as other, create_task_group() as tasks:
+        async with (
+            Initializer(registry, backend_priority=local(timeout=0.2)) as first,
+            Initializer(registry) as other,
+            create_task_group() as tasks,
+        ):
             calls = Calls(tasks)
             for number in (1, 2):
                 calls.start(f"holder {number}", first, ModelConfig("m"))
@@ -249,11 +258,11 @@ class TestGroupOfAStuckThread:
         registry.module("m")(waits_at(gate, exclusive_group=GROUP))
         registry.module("long", "GPU")(waits_at(gate, exclusive_group=GROUP))
         backends = [{"type": "GPU", "timeout": 30.0}, {"type": "LOCAL", "timeout": 0.5}]
-        async with Initializer(
-            registry, backend_priority=local(timeout=SHORT)
-        ) as first, Initializer(
-            registry, backend_priority=backends
-        ) as other, create_task_group() as tasks:
+        async with (
+            Initializer(registry, backend_priority=local(timeout=SHORT)) as first,
+            Initializer(registry, backend_priority=backends) as other,
+            create_task_group() as tasks,
+        ):
             await abandon(first, gate)
             calls = Calls(tasks)
             calls.start("long", other, ModelConfig("long"), priority=1)
@@ -278,9 +287,10 @@ class TestGroupOfAStuckThread:
         registry.module("m", "GPU")(waits_at(gate, exclusive_group=GROUP))
         registry.module("m")(returns_at_once(exclusive_group=GROUP))
         backends = [{"type": "GPU", "timeout": SHORT}, {"type": "LOCAL", "timeout": 30.0}]
-        async with Initializer(
-            registry, backend_priority=backends
-        ) as initializer, create_task_group() as tasks:
+        async with (
+            Initializer(registry, backend_priority=backends) as initializer,
+            create_task_group() as tasks,
+        ):
             calls = Calls(tasks)
             calls.start("m", initializer, ModelConfig("m"))
             await until(lambda: initializer.statistics().abandoned == 1)
@@ -317,9 +327,11 @@ class TestHoldsGil:
         registry.module("a")(waits_at(gate, holds_gil=True))
         registry.module("b")(waits_at(gate, holds_gil=True, exclusive_group=GROUP))
         registry.module("free")(returns_at_once())
-        async with Initializer(registry) as one, Initializer(
-            registry
-        ) as other, create_task_group() as tasks:
+        async with (
+            Initializer(registry) as one,
+            Initializer(registry) as other,
+            create_task_group() as tasks,
+        ):
             tasks.start_soon(one.init, ModelConfig("a"))
             tasks.start_soon(one.init, ModelConfig("b"))
             tasks.start_soon(other.init, ModelConfig("a"))
@@ -340,9 +352,11 @@ class TestHoldsGil:
         registry.module("m")(returns_at_once(holds_gil=True))
         registry.module("next")(does(lambda config: None, holds_gil=True))
         backends = [{"type": "GPU", "timeout": SHORT}, {"type": "LOCAL"}]
-        async with Initializer(registry, backend_priority=backends) as initializer, Initializer(
-            registry
-        ) as other, create_task_group() as tasks:
+        async with (
+            Initializer(registry, backend_priority=backends) as initializer,
+            Initializer(registry) as other,
+            create_task_group() as tasks,
+        ):
             calls = Calls(tasks)
             calls.start("m", initializer, ModelConfig("m"))
             await gate.entered()

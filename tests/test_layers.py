@@ -49,11 +49,11 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_flight",
             "_outbox",
             "_todo",
-            "_releases",
             "_slots",
             "_queue",
-            "_preparations",
             "_process",
+            "_releases",
+            "_preparations",
             "_flights",
             "_turns",
             "_call",
@@ -69,9 +69,9 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_exit",
         ),
     ),
-    ("front door", ("bulk", "initializer")),
+    ("front door", ("_setup", "bulk", "initializer")),
     ("keeping", ()),
-    ("edges", ("__init__", "cli", "__main__", "testing", "pytest_plugin")),
+    ("edges", ("__init__", "_tables", "cli", "__main__", "testing", "pytest_plugin")),
 )
 
 # (file, imported file): why this one import may go up. An entry that is not needed is an error.

@@ -84,9 +84,12 @@ class TestTimeout:
         registry = Registry()
         registry.module("stuck")(waits_at(gate))
         registry.module("quick")(returns_at_once())
-        async with Initializer(
-            registry, max_concurrent_loads=1, backend_priority=local(timeout=SHORT)
-        ) as initializer, create_task_group() as tasks:
+        async with (
+            Initializer(
+                registry, max_concurrent_loads=1, backend_priority=local(timeout=SHORT)
+            ) as initializer,
+            create_task_group() as tasks,
+        ):
             calls = Calls(tasks)
             calls.start("stuck", initializer, ModelConfig("stuck"))
             await gate.entered()
@@ -103,9 +106,10 @@ class TestTimeout:
         registry.module("first", "GPU")(waits_at(gate))
         registry.module("second")(returns_at_once())
         backends = [{"type": "GPU"}, {"type": "LOCAL", "timeout": 0.2}]
-        async with Initializer(
-            registry, max_concurrent_loads=1, backend_priority=backends
-        ) as initializer, create_task_group() as tasks:
+        async with (
+            Initializer(registry, max_concurrent_loads=1, backend_priority=backends) as initializer,
+            create_task_group() as tasks,
+        ):
             calls = Calls(tasks)
             calls.start("first", initializer, ModelConfig("first"))
             await gate.entered()
@@ -146,9 +150,12 @@ class TestTakingTheSlotOver:
         registry.module("m", "GPU")(waits_at(gate))
         registry.module("m")(does(lambda config: order.append("m")))
         registry.module("other")(does(lambda config: order.append("other")))
-        async with Initializer(
-            registry, max_concurrent_loads=1, backend_priority=gpu_then_local(timeout=0.2)
-        ) as initializer, create_task_group() as tasks:
+        async with (
+            Initializer(
+                registry, max_concurrent_loads=1, backend_priority=gpu_then_local(timeout=0.2)
+            ) as initializer,
+            create_task_group() as tasks,
+        ):
             calls = Calls(tasks)
             calls.start("m", initializer, ModelConfig("m"))
             await gate.entered()
@@ -171,9 +178,12 @@ class TestTakingTheSlotOver:
         registry.module("m", "GPU")(does(fails))
         registry.module("m")(does(lambda config: order.append("m")))
         registry.module("other")(does(lambda config: order.append("other")))
-        async with Initializer(
-            registry, max_concurrent_loads=1, backend_priority=gpu_then_local()
-        ) as initializer, create_task_group() as tasks:
+        async with (
+            Initializer(
+                registry, max_concurrent_loads=1, backend_priority=gpu_then_local()
+            ) as initializer,
+            create_task_group() as tasks,
+        ):
             calls = Calls(tasks)
             calls.start("m", initializer, ModelConfig("m"))
             await gate.entered()
@@ -206,9 +216,10 @@ class TestStallTimeout:
         gate = Gate()
         registry = Registry()
         registry.module("m")(waits_at(gate))
-        async with Initializer(
-            registry, backend_priority=local(stall_timeout=SHORT)
-        ) as initializer, create_task_group() as tasks:
+        async with (
+            Initializer(registry, backend_priority=local(stall_timeout=SHORT)) as initializer,
+            create_task_group() as tasks,
+        ):
             calls = Calls(tasks)
             calls.start("m", initializer, ModelConfig("m"))
             await gate.entered()
@@ -260,9 +271,11 @@ class TestLoadTimeout:
         gate, events = Gate(), list[Any]()
         registry = Registry()
         registry.module("m")(waits_at(gate, exclusive_group="limits"))
-        async with Initializer(registry) as holder, Initializer(
-            registry, load_timeout=SHORT, hooks=[events.append]
-        ) as initializer, create_task_group() as tasks:
+        async with (
+            Initializer(registry) as holder,
+            Initializer(registry, load_timeout=SHORT, hooks=[events.append]) as initializer,
+            create_task_group() as tasks,
+        ):
             calls = Calls(tasks)
             calls.start("holder", holder, ModelConfig("m"))
             await gate.entered()
@@ -304,9 +317,10 @@ class TestLoadTimeout:
         gate = Gate()
         registry = Registry()
         registry.module("m")(waits_at(gate))
-        async with Initializer(
-            registry, load_timeout=0.3
-        ) as initializer, create_task_group() as tasks:
+        async with (
+            Initializer(registry, load_timeout=0.3) as initializer,
+            create_task_group() as tasks,
+        ):
             calls = Calls(tasks)
             calls.start("first", initializer, ModelConfig("m"), key="shared")
             await gate.entered()
@@ -380,12 +394,15 @@ class TestOverdue:
         gate = Gate()
         registry = two_backends()
         registry.module("m", "GPU")(waits_at(gate))
-        async with Initializer(
-            registry,
-            max_concurrent_loads=2,
-            max_abandoned_loads=0,
-            backend_priority=gpu_then_local(timeout=0.3),
-        ) as initializer, create_task_group() as tasks:
+        async with (
+            Initializer(
+                registry,
+                max_concurrent_loads=2,
+                max_abandoned_loads=0,
+                backend_priority=gpu_then_local(timeout=0.3),
+            ) as initializer,
+            create_task_group() as tasks,
+        ):
             await error_of(initializer, ModelConfig("m"), key="m")
             calls = Calls(tasks)
             calls.start("again", initializer, ModelConfig("m"), key="m")
@@ -404,12 +421,15 @@ class TestSaturated:
         registry = Registry()
         registry.module("stuck")(waits_at(gate))
         registry.module("quick")(returns_at_once())
-        async with Initializer(
-            registry,
-            max_concurrent_loads=1,
-            max_abandoned_loads=0,
-            backend_priority=local(timeout=0.2),
-        ) as initializer, create_task_group() as tasks:
+        async with (
+            Initializer(
+                registry,
+                max_concurrent_loads=1,
+                max_abandoned_loads=0,
+                backend_priority=local(timeout=0.2),
+            ) as initializer,
+            create_task_group() as tasks,
+        ):
             calls = Calls(tasks)
             calls.start("stuck", initializer, ModelConfig("stuck"))
             await gate.entered()
@@ -436,12 +456,15 @@ class TestSaturated:
         registry = two_backends()
         registry.module("stuck", "GPU")(waits_at(gate))
         registry.module("healthy")(waits_at(healthy))
-        async with Initializer(
-            registry,
-            max_concurrent_loads=2,
-            max_abandoned_loads=0,
-            backend_priority=gpu_then_local(timeout=SHORT),
-        ) as initializer, create_task_group() as tasks:
+        async with (
+            Initializer(
+                registry,
+                max_concurrent_loads=2,
+                max_abandoned_loads=0,
+                backend_priority=gpu_then_local(timeout=SHORT),
+            ) as initializer,
+            create_task_group() as tasks,
+        ):
             calls = Calls(tasks)
             await error_of(initializer, ModelConfig("stuck"))
             calls.start("one", initializer, ModelConfig("healthy"))

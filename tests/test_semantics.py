@@ -11,6 +11,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ async def test_a_queued_load_that_everybody_left_never_starts(
     """When all callers of a queued load are cancelled, it never starts; the next call is fresh."""
     entered = Gate(open=True)
     registry = registry_of(m=waits_at(entered), blocker=waits_at(gate))
-    options = {"max_concurrent_loads": 1}
+    options: dict[str, Any] = {"max_concurrent_loads": 1}
     async with Initializer(registry, **options) as initializer, create_task_group() as tasks:
         blocker = Caller(tasks, initializer, model_on_disk(tmp_path, "blocker"))
         await gate.entered()
@@ -320,24 +321,41 @@ async def test_time_in_the_queue_is_not_time_in_the_load(gate: Gate, tmp_path: P
         await settled(initializer)
 
 
-async def test_load_timeout_covers_the_queue(gate: Gate, tmp_path: Path) -> None:
-    """A queued load ends with LoadTimeoutError when ``load_timeout`` has passed, for joiners too."""
-    registry = registry_of(blocker=waits_at(gate), m=returns_at_once())
-    options: dict[str, Any] = {"max_concurrent_loads": 1, "load_timeout": 4 * SHORT}
-    async with Initializer(registry, **options) as initializer, create_task_group() as tasks:
-        blocker = Caller(tasks, initializer, model_on_disk(tmp_path, "blocker"))
+async def test_load_timeout_covers_the_queue(gate: Gate, model: str) -> None:
+    """A queued load ends with LoadTimeoutError after ``load_timeout``, for joiners too."""
+    holder = Initializer(registry_of(m=waits_at(gate, exclusive_group="a group")))
+    registry = registry_of(m=returns_at_once(exclusive_group="a group"))
+    async with (
+        holder,
+        Initializer(registry, load_timeout=SHORT) as initializer,
+        create_task_group() as tasks,
+    ):
+        holding = Caller(tasks, holder, ModelConfig("m"))
         await gate.entered()
-        queued = model_on_disk(tmp_path)
-        callers = [Caller(tasks, initializer, queued) for _ in range(2)]
+        callers = [Caller(tasks, initializer, model) for _ in range(2)]
         for caller in callers:
             error = await caller.failure()
             assert isinstance(error, LoadTimeoutError)
             assert not isinstance(error, TimeoutError)
-            assert error.limit == 4 * SHORT
+            assert error.limit == SHORT
             assert error.attempts == ()
-        running = await blocker.failure()
-        assert isinstance(running, LoadTimeoutError)
-        assert [attempt.outcome for attempt in running.attempts] == ["timed_out"]
+        await settled(initializer)
+        gate.open()
+        await holding.result()
+        await settled(holder)
+
+
+async def test_load_timeout_covers_all_attempts(gate: Gate, model: str) -> None:
+    """``load_timeout`` ends a load that runs, whatever backends are left, and shows its thread."""
+    registry = registry_of_two(waits_at(gate), returns_at_once())
+    options: dict[str, Any] = {"backend_priority": GPU_THEN_LOCAL, "load_timeout": SHORT}
+    async with Initializer(registry, **options) as initializer:
+        with pytest.raises(LoadTimeoutError) as caught:
+            await initializer.init(model)
+        (attempt,) = caught.value.attempts
+        assert (attempt.backend, attempt.outcome) == ("GPU", "timed_out")
+        assert "load_timeout" in attempt.reason
+        assert rests_with(initializer, abandoned=1, running=0)()
         gate.open()
         await settled(initializer)
 
@@ -523,7 +541,7 @@ def nests() -> type[Nests]:
 def chain(tmp_path: Path, *names: str) -> list[str]:
     """Make models of which each loads the following one."""
     paths = {name: model_on_disk(tmp_path, name=name) for name in dict.fromkeys(names)}
-    for name, following in zip(names, names[1:], strict=False):
+    for name, following in pairwise(names):
         (Path(paths[name]) / "next").write_text(paths[following])
     return [paths[name] for name in names]
 
@@ -627,7 +645,8 @@ async def test_with_no_abandoning_a_queued_load_is_refused_when_the_slots_are_ov
         assert isinstance(error, SaturatedError)
         assert [load.model for load in error.stuck] == [first]
         assert [a.outcome for a in (await stuck.load_error()).attempts] == ["timed_out"]
-        assert rests_with(initializer, abandoned=0, overdue=1, running=0, threads=1)()
+        assert rests_with(initializer, abandoned=0, overdue=1, running=0)()
+        assert gate.inside == 1
         gate.open()
         await settled(initializer)
         await initializer.init(first)
@@ -689,9 +708,7 @@ async def test_the_next_loop_picks_up_what_an_ended_loop_waited_for(
         await settled(initializer)
 
 
-async def test_a_loop_that_was_closed_under_its_callers_is_no_harm(
-    gate: Gate, model: str
-) -> None:
+async def test_a_loop_that_was_closed_under_its_callers_is_no_harm(gate: Gate, model: str) -> None:
     """Callers whose loop was closed without cancelling them count as gone; others are served."""
     loop = asyncio.new_event_loop()
     forgotten: list[asyncio.Task[Any]] = []

@@ -74,7 +74,9 @@ class Closing:
         if self._turns.out_of_grace:
             return True
         flights = self._flights
-        return not (flights.to_release or flights.releasing or flights.preparing)
+        return not (
+            flights.releases.queued or flights.releases.running or flights.preparations.running
+        )
 
     def _backends_to_stop(self) -> list[Backend]:
         busy = {turn.candidate.choice.backend for turn in self._turns.live}
@@ -95,8 +97,8 @@ class Closing:
         flights = self._flights
         return (
             len(self._turns.live)
-            + len(flights.preparing)
+            + len(flights.preparations.running)
             + len(flights.reading)
-            + len(flights.releasing)
-            + len(flights.to_release)
+            + len(flights.releases.running)
+            + len(flights.releases.queued)
         )

@@ -106,45 +106,47 @@ class Core:
         """
         todo = Todo()
         with self._process.lock:
-            flight = self._flights.find(key) if key is not None else None
-            if flight is None:
-                flight = begin()
-                cohort = _seated(flight, bell)
-                self._open(flight, key, todo)
-            else:
-                self._flights.raise_priority(flight, priority)
-                cohort = _seated(flight, bell)
+            flight = self._find(key, priority)
+            cohort = _seated(flight, bell) if flight is not None else None
+        if cohort is None:
+            begun = begin()
+            with self._process.lock:
+                # Another thread may have begun one meanwhile.
+                flight = self._find(key, priority)
+                cohort = _seated(flight or begun, bell)
+                if flight is None:
+                    self._open(begun, key, todo)
         self._do(todo)
         return cohort
+
+    def _find(self, key: Hashable | None, priority: int) -> Flight | None:
+        """Return the flight of a key, which a closed initializer lets nobody join."""
+        if key is None or self._flights.closed:
+            return None
+        flight = self._flights.find(key)
+        if flight is not None:
+            self._flights.raise_priority(flight, priority)
+        return flight
 
     def join_with(
         self, key: Hashable | None, begin: Callable[[], Flight], seat: Any, priority: int
     ) -> None:
         """Take a seat of the caller's own making in the flight of a key; as `join` otherwise."""
         todo = Todo()
+        begun = begin()
         with self._process.lock:
-            self._sit(key, begin, seat, priority, todo)
+            self._sit(key, begun, seat, priority, todo)
         self._do(todo)
 
     def _sit(
-        self,
-        key: Hashable | None,
-        begin: Callable[[], Flight],
-        seat: Any,
-        priority: int,
-        todo: Todo,
+        self, key: Hashable | None, begun: Flight, seat: Any, priority: int, todo: Todo
     ) -> None:
-        flight = self._flights.find(key) if key is not None else None
-        found = flight is not None
-        if flight is None:
-            flight = begin()
-        seat.flight = flight
+        found = self._find(key, priority)
+        flight = seat.flight = found or begun
         flight.seats = [*flight.seats, seat]
         flight.waiting += 1
-        if found:
-            self._flights.raise_priority(flight, priority)
-        else:
-            self._open(flight, key, todo)
+        if found is None:
+            self._open(begun, key, todo)
 
     def _open(self, flight: Flight, key: Hashable | None, todo: Todo) -> None:
         if not flight.clock_from_dispatch:
@@ -215,8 +217,9 @@ class Core:
         seat = self.thread_seat()
         until = None if timeout is None else self.clock() + timeout
         todo = Todo()
+        begun = begin()
         with self._process.lock:
-            self._sit(key, begin, seat, priority, todo)
+            self._sit(key, begun, seat, priority, todo)
             self._process.nested_seats[seat] = None
             parent.nested_seats.append(seat)
         self._do(todo)
@@ -262,7 +265,7 @@ class Core:
             if seat in self._process.nested_seats:
                 del self._process.nested_seats[seat]
                 if leave:
-                    self._leave(seat, todo)
+                    self._flights.leave_nested(seat.flight, todo)
         self._do(todo)
 
     # What a load can ask
@@ -431,12 +434,12 @@ class Core:
                 running=len(slots.taken) - len(slots.overdue),
                 overdue=len(slots.overdue),
                 abandoned=len(slots.abandoned),
-                releasing=len(flights.releasing) + len(flights.to_release),
+                releasing=len(flights.releases.running) + len(flights.releases.queued),
                 threads=self._workers.count,
                 loaded=flights.loaded,
                 failed=flights.failed,
                 cancelled=flights.cancelled,
-                discarded=flights.discarded,
+                discarded=flights.releases.discarded,
             )
 
     @property

@@ -35,9 +35,9 @@ class Dispatch:
         flights = self._flights
         return (
             len(self._turns.handed_over)
-            + len(flights.to_prepare)
+            + len(flights.preparations.queued)
             + (1 if flights.to_resolve else 0)
-            + len(flights.to_release)
+            + len(flights.releases.queued)
             + len(self.to_stop)
             + min(flights.slots.free, len(flights.queue))
         )
@@ -65,20 +65,20 @@ class Dispatch:
         return None
 
     def _prepare(self, thread_id: int) -> Task | None:
-        for preparation in self._flights.to_prepare:
-            package = preparation.package
-            if package is None or self._process.may_import(package):
-                self._flights.preparation_began(preparation, thread_id)
-                return PrepareTask(preparation, self._flights)
+        preparations = self._flights.preparations
+        for preparation in preparations.queued:
+            if preparations.may_begin(preparation):
+                preparations.began(preparation, thread_id)
+                return PrepareTask(preparation, preparations)
         return None
 
     def _release(self, thread_id: int) -> Task | None:
-        flights = self._flights
-        for release in flights.to_release:
-            if self._process.obstacle(release.resources, None) is None:
-                flights.release_began(release, thread_id)
-                return ReleaseTask(release, flights)
-        return None
+        releases = self._flights.releases
+        release = releases.first()
+        if release is None:
+            return None
+        releases.began(release, thread_id)
+        return ReleaseTask(release, releases)
 
     def _read(self) -> Task | None:
         flights = self._flights

@@ -16,17 +16,17 @@ from itertools import count
 from ._alarms import Alarms
 from ._flight import Flight, Holder, Resolved, Turn
 from ._outbox import Outbox
-from ._plan import Candidate, Skip
-from ._preparations import Preparation, Preparations
+from ._plan import Skip
+from ._preparations import Preparations
 from ._process import Process
 from ._queue import Lane, Queue
-from ._releases import Release
+from ._releases import Releases
 from ._slots import Limits, Slots
-from ._stacks import error_stack, innermost_frame, thread_stack
+from ._stacks import thread_stack
 from ._todo import Todo
 from .errors import AnyloadError, ClosedError, LoadError, LoadTimeoutError, SaturatedError, describe
-from .events import Abandoned, AttemptEnded, Discarded, Failed, Loaded, Queued
-from .reports import Attempt, Outcome, StuckLoad, seconds
+from .events import AttemptEnded, Failed, Loaded, Queued
+from .reports import Attempt, StuckLoad
 
 
 class Flights:
@@ -49,17 +49,16 @@ class Flights:
         self.alarms = Alarms()
         self.slots = Slots(limits.max_concurrent_loads, limits.max_abandoned_loads)
         self.queue = Queue()
-        self.preparations = Preparations()
-        self.to_prepare: dict[Preparation, None] = {}
+        self.preparations = Preparations(process, self.alarms, clock, limits.prepare_timeout, self)
+        self.releases = Releases(
+            process, self.alarms, clock, limits.release_timeout, self.slots, outbox, self
+        )
         self.to_resolve: deque[Flight] = deque()
-        self.to_release: deque[Release] = deque()
         self.reading: dict[Flight, None] = {}
-        self.releasing: dict[Release, None] = {}
-        self.preparing: dict[Preparation, None] = {}
         self.stopping = 0
         self.live: dict[Flight, None] = {}
         self.closed = False
-        self.loaded = self.failed = self.cancelled = self.discarded = 0
+        self.loaded = self.failed = self.cancelled = 0
         self._table: dict[Hashable, Flight] = {}
         # Turns that hold a key without a flight: cancelled or overdue, and still on their slot.
         self._lingering: dict[Hashable, Turn] = {}
@@ -132,6 +131,13 @@ class Flights:
         else:
             self.settle(flight, todo)
 
+    def leave_nested(self, flight: Flight, todo: Todo) -> None:
+        """A load goes without the result of one nested in it, and leaves that to the workers."""
+        self.leave(flight, 1, todo)
+        if flight.phase == "queued":
+            self.queue.lane(flight).ask_again()
+            todo.workers += 1
+
     # From a name to a plan
 
     def resolved(self, flight: Flight, found: Resolved | Exception, todo: Todo) -> None:
@@ -190,7 +196,9 @@ class Flights:
             if preparation is None:
                 self._enqueue(flight, todo)
             else:
-                self._prepare(flight, preparation, todo)
+                flight.phase = "preparing"
+                flight.ready_at = self.clock()
+                self.preparations.wait(flight, preparation, todo)
             return
         self.fail(flight, todo)
 
@@ -213,115 +221,9 @@ class Flights:
         if self.outbox.wanted:
             self.outbox.put(AttemptEnded(flight.model, self.clock(), attempt))
 
-    def _prepare(self, flight: Flight, preparation: Preparation, todo: Todo) -> None:
-        flight.phase = "preparing"
-        flight.ready_at = self.clock()
-        preparation.waiting[flight] = None
-        if preparation.phase == "hung":
-            self.unprepared(preparation, "timed_out", self.hang_reason(preparation), todo)
-        elif preparation.phase == "idle":
-            preparation.phase = "queued"
-            self.to_prepare[preparation] = None
-            todo.workers += 1
-            self.review_preparation(preparation, todo)
-
-    def hang_reason(self, preparation: Preparation) -> str:
-        """Say how long a preparation has been running, and where it is."""
-        age = seconds(self.clock() - preparation.started)
-        where = innermost_frame(preparation.thread_id)
-        return f"{preparation.what} has been running for {age}{where}"
-
-    def review_preparation(self, preparation: Preparation, todo: Todo) -> None:
-        """Put a queued preparation on the clock while an import of its package hangs."""
-        package = preparation.package
-        hung = package is not None and self.process.hung_import(package)
-        if not hung:
-            self.alarms.cancel(preparation.alarm)
-            preparation.alarm = None
-        elif self.limits.prepare_timeout is None:
-            self._blocked_preparation(preparation, todo)
-        elif preparation.alarm is None:
-            at = self.clock() + self.limits.prepare_timeout
-            preparation.alarm = self.alarms.set(at, self._blocked_preparation, preparation)
-
-    def _blocked_preparation(self, preparation: Preparation, todo: Todo) -> None:
-        preparation.phase = "idle"
-        preparation.alarm = None
-        del self.to_prepare[preparation]
-        reason = f"{preparation.what} cannot begin: an import of {preparation.package!r} hangs"
-        self.unprepared(preparation, "timed_out", reason, todo)
-
-    def preparation_began(self, preparation: Preparation, thread_id: int) -> None:
-        """A thread has taken a preparation: its clock starts."""
-        del self.to_prepare[preparation]
-        self.preparing[preparation] = None
-        self.alarms.cancel(preparation.alarm)
-        preparation.alarm = None
-        preparation.phase = "running"
-        preparation.thread_id = thread_id
-        preparation.started = self.clock()
-        if preparation.package is not None:
-            self.process.import_began(preparation, preparation.package)
-        if self.limits.prepare_timeout is not None:
-            at = preparation.started + self.limits.prepare_timeout
-            preparation.alarm = self.alarms.set(at, self._preparation_hangs, preparation)
-
-    def _preparation_hangs(self, preparation: Preparation, todo: Todo) -> None:
-        preparation.phase = "hung"
-        if preparation.package is not None:
-            self.process.import_hangs(preparation)
-        self.unprepared(preparation, "timed_out", self.hang_reason(preparation), todo)
-        self.review(todo)
-        todo.elsewhere = True
-
-    def preparation_ended(
-        self, preparation: Preparation, error: BaseException | None, todo: Todo
-    ) -> None:
-        """A preparation's thread has left it."""
-        assert self.process.lock.mine()
-        self.preparing.pop(preparation, None)
-        self.alarms.cancel(preparation.alarm)
-        preparation.alarm = None
-        self.process.import_ended(preparation)
-        if error is None:
-            preparation.phase = "done"
-            self._prepared(preparation, todo)
-        else:
-            preparation.phase = "idle"
-            reason = f"{preparation.what} raised {describe(error)}"
-            stack = error_stack(error)
-            self.unprepared(preparation, "raised", reason, todo, error=error, stack=stack)
-        self.review(todo)
-        todo.elsewhere = True
-
-    def _prepared(self, preparation: Preparation, todo: Todo) -> None:
-        waiting, preparation.waiting = preparation.waiting, {}
-        for flight in waiting:
-            flight.queue_seconds += self.clock() - flight.ready_at
-            self.advance(flight, todo)
-
-    def unprepared(
-        self,
-        preparation: Preparation,
-        outcome: Outcome,
-        reason: str,
-        todo: Todo,
-        *,
-        error: BaseException | None = None,
-        stack: str | None = None,
-    ) -> None:
-        """A preparation failed: for the flights that waited for it, the attempt is over."""
-        assert self.process.lock.mine()
-        waiting, preparation.waiting = preparation.waiting, {}
-        for flight in waiting:
-            candidate = flight.candidate
-            waited = self.clock() - flight.ready_at
-            flight.queue_seconds += waited
-            name = candidate.implementation.name
-            attempt = Attempt(
-                candidate.backend_type, outcome, reason, name, waited, None, stack, error
-            )
-            self.record(flight, attempt, todo)
+    def prepared(self, flight: Flight, todo: Todo) -> None:
+        """What the flight's candidate needed first has been done."""
+        self.advance(flight, todo)
 
     # In the queue
 
@@ -333,6 +235,9 @@ class Flights:
             self._refuse(flight, todo)
             return
         lane = self.queue.lane(flight)
+        if not lane:
+            # While it was empty, nobody kept an eye on who holds what it needs.
+            lane.stuck = self._holder_is_stuck(lane)
         lane.push(flight)
         if self.outbox.wanted:
             self.outbox.put(Queued(flight.model, self.clock(), flight.candidate.backend_type))
@@ -388,15 +293,19 @@ class Flights:
             todo,
         )
 
+    def changed_hands(self, todo: Todo) -> None:
+        """A group, a lane or an import has become free, or its holder is past its limit."""
+        self.review(todo)
+        todo.elsewhere = True
+
     def review(self, todo: Todo) -> None:
-        """Look at everything that waits again: a group, a lane or an import has changed hands."""
+        """Look at everything that waits again."""
         assert self.process.lock.mine()
-        for preparation in list(self.to_prepare):
-            self.review_preparation(preparation, todo)
+        self.preparations.review(todo)
         for lane in self.queue.lanes:
             if len(lane):
                 self._review_lane(lane, todo)
-        todo.workers += len(self.to_prepare) + len(self.to_release)
+        todo.workers += len(self.preparations.queued) + len(self.releases.queued)
         self.review_nested(todo)
 
     def review_nested(self, todo: Todo) -> None:
@@ -404,8 +313,7 @@ class Flights:
         todo.wakes += self.process.nested_seats
 
     def _review_lane(self, lane: Lane, todo: Todo) -> None:
-        holder = self.process.obstacle(lane.resources, None)
-        stuck = holder is not None and holder.stuck
+        stuck = self._holder_is_stuck(lane)
         # Only where the answer changed does each flight of the lane have to hear of it.
         if stuck != lane.stuck:
             lane.stuck = stuck
@@ -413,6 +321,10 @@ class Flights:
                 self.review_obstacle(flight, todo)
         lane.ask_again()
         todo.workers += 1
+
+    def _holder_is_stuck(self, lane: Lane) -> bool:
+        holder = self.process.obstacle(lane.resources, None)
+        return holder is not None and holder.stuck
 
     # The end of a flight
 
@@ -428,8 +340,7 @@ class Flights:
         if flight.phase == "queued" and flight.ticket is not None:
             self.dequeue(flight)
         elif flight.phase == "preparing":
-            for preparation in self.preparations:
-                preparation.waiting.pop(flight, None)
+            self.preparations.leave(flight)
         self._retire(flight)
         flight.failure = failure
         todo.wakes += flight.seats
@@ -496,10 +407,11 @@ class Flights:
     def waiting_for_a_thread(self) -> list[Flight]:
         """Return the flights that only a worker thread can bring further."""
         waiting = [flight for flight in self.live if flight.phase != "running"]
-        return [f for f in waiting if f not in self.reading and not self._being_prepared(f)]
-
-    def _being_prepared(self, flight: Flight) -> bool:
-        return any(flight in preparation.waiting for preparation in self.preparing)
+        return [
+            flight
+            for flight in waiting
+            if flight not in self.reading and not self.preparations.at_work_for(flight)
+        ]
 
     def load_error(
         self,
@@ -551,7 +463,7 @@ class Flights:
                 turn.candidate.backend_type,
                 now - turn.started,
                 turn.phase == "abandoned",
-                innermost_frame(turn.thread_id, before=""),
+                thread_stack(turn.thread_id),
             )
             for turn in turns
         )
@@ -564,55 +476,10 @@ class Flights:
             if flight.phase != "running":
                 self.settle(flight, todo, failure=self.closed_error(flight))
 
-    # Results that nobody can use
-
     def _discard_settled(self, flight: Flight, todo: Todo) -> None:
         value, flight.value = flight.value, None
-        self.discard(
-            flight.model, flight.last_candidate, value, "its last caller was cancelled", todo
-        )
-
-    def discard(
-        self, model: str, candidate: Candidate, value: object, reason: str, todo: Todo
-    ) -> None:
-        """Send a model that nobody can use to its release."""
-        assert self.process.lock.mine()
-        self.discarded += 1
-        if self.outbox.wanted:
-            self.outbox.put(Discarded(model, self.clock(), candidate.backend_type, reason))
-        self.to_release.append(Release(model, candidate, value))
-        todo.workers += 1
-
-    def release_began(self, release: Release, thread_id: int) -> None:
-        """A thread has taken a discarded model: the clock of ``release_timeout`` starts."""
-        self.to_release.remove(release)
-        self.releasing[release] = None
-        release.phase = "running"
-        release.thread_id = thread_id
-        self.process.hold(release.resources, release)
-        if self.limits.release_timeout is not None:
-            at = self.clock() + self.limits.release_timeout
-            release.alarm = self.alarms.set(at, self._release_hangs, release)
-
-    def _release_hangs(self, release: Release, todo: Todo) -> None:
-        release.phase = "abandoned"
-        del self.releasing[release]
-        self.slots.abandon(release)
-        backend = release.candidate.backend_type
-        stack = thread_stack(release.thread_id)
-        self.outbox.put(Abandoned(release.model, self.clock(), backend, stack))
-        self.review(todo)
-        todo.elsewhere = True
-
-    def release_ended(self, release: Release, todo: Todo) -> None:
-        """A thread has left the ``release`` of a discarded model."""
-        assert self.process.lock.mine()
-        self.releasing.pop(release, None)
-        self.slots.leave(release)
-        self.alarms.cancel(release.alarm)
-        if self.process.let_go(release):
-            self.review(todo)
-            todo.elsewhere = True
+        reason = "its last caller was cancelled"
+        self.releases.add(flight.model, flight.last_candidate, value, reason, todo)
 
 
 def _again(error: Exception) -> Exception:

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
+from .errors import LoadCancelled
 from .events import Abandoned, AttemptEnded, Discarded, Event, Failed, Hook, Loaded, ThreadEnded
 
 logger = logging.getLogger("anyload.loads")
@@ -60,7 +61,8 @@ def log_event(event: Event) -> None:
     match event:
         case Abandoned():
             logger.warning("the load of %r on %s is abandoned", model, event.backend)
-        case ThreadEnded(error=""):
+        # That it stopped because it was told to is no news.
+        case ThreadEnded(error=error) if not error or error.startswith(LoadCancelled.__name__):
             logger.info("the late load of %r on %s has ended", model, event.backend)
         case ThreadEnded():
             logger.warning("the late load of %r on %s: %s", model, event.backend, event.error)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from ._alarms import Alarm, Alarms
+from ._outbox import Outbox
+from ._process import Process
+from ._slots import Slots
+from ._stacks import thread_stack
+from ._todo import Todo
+from .events import Abandoned, Discarded
 
 if TYPE_CHECKING:
-    from ._alarms import Alarm
     from ._flight import Flight
     from ._plan import Candidate
 
@@ -68,3 +76,86 @@ class Release:
         release = getattr(value, "release", None)
         if callable(release):
             release()
+
+
+class Groups(Protocol):
+    """Whoever waits for groups."""
+
+    def changed_hands(self, todo: Todo) -> None: ...
+
+
+class Releases:
+    """The discarded models of one initializer, on their way.
+
+    Args:
+        process: who holds which group.
+        alarms: the deadlines.
+        clock: the monotonic clock.
+        timeout: the limit of each release, in seconds; None means off.
+        slots: counts a release that is past it as abandoned.
+        outbox: takes the events.
+        groups: hears when a release has let go of its group.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        alarms: Alarms,
+        clock: Callable[[], float],
+        timeout: float | None,
+        slots: Slots,
+        outbox: Outbox,
+        groups: Groups,
+    ) -> None:
+        self._process = process
+        self._alarms = alarms
+        self._clock = clock
+        self._timeout = timeout
+        self._slots = slots
+        self._outbox = outbox
+        self._groups = groups
+        self.discarded = 0
+        self.queued: deque[Release] = deque()
+        self.running: dict[Release, None] = {}
+
+    def add(self, model: str, candidate: Candidate, value: Any, reason: str, todo: Todo) -> None:
+        """Discard a model: nobody can use it."""
+        assert self._process.lock.mine()
+        self.discarded += 1
+        if self._outbox.wanted:
+            self._outbox.put(Discarded(model, self._clock(), candidate.backend_type, reason))
+        self.queued.append(Release(model, candidate, value))
+        todo.workers += 1
+
+    def first(self) -> Release | None:
+        """Return a release whose group is free."""
+        free = (r for r in self.queued if self._process.obstacle(r.resources, None) is None)
+        return next(free, None)
+
+    def began(self, release: Release, thread_id: int) -> None:
+        """A thread has taken a release: its clock starts."""
+        assert self._process.lock.mine()
+        self.queued.remove(release)
+        self.running[release] = None
+        release.phase = "running"
+        release.thread_id = thread_id
+        self._process.hold(release.resources, release)
+        if self._timeout is not None:
+            release.alarm = self._alarms.set(self._clock() + self._timeout, self._hangs, release)
+
+    def ended(self, release: Release, todo: Todo) -> None:
+        """A thread has left a release."""
+        assert self._process.lock.mine()
+        self.running.pop(release, None)
+        self._slots.abandoned.pop(release, None)
+        self._alarms.cancel(release.alarm)
+        if self._process.let_go(release):
+            self._groups.changed_hands(todo)
+
+    def _hangs(self, release: Release, todo: Todo) -> None:
+        release.phase = "abandoned"
+        del self.running[release]
+        self._slots.abandoned[release] = None
+        backend, stack = release.candidate.backend_type, thread_stack(release.thread_id)
+        self._outbox.put(Abandoned(release.model, self._clock(), backend, stack))
+        self._groups.changed_hands(todo)

@@ -142,10 +142,10 @@ class Resolver:
             cached = self._configs.get(file)
             if cached is not None and cached[0] == stamp:
                 return cached[1]
-            config = ModelConfig.from_directory(directory)
+            config = _read(directory, label)
             self._configs[file] = stamp, config
             return config
-        return ModelConfig.from_directory(directory)  # says what is wrong with it
+        return _read(directory, label)  # says what is wrong with it
 
     def _require_inside(self, real: str, label: str) -> None:
         root = self._real_root
@@ -183,6 +183,13 @@ def size_on_disk(path: str) -> int:
             )
     except OSError:
         return 0
+
+
+def _read(directory: str, label: str) -> ModelConfig:
+    try:
+        return ModelConfig.from_directory(directory)
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(label, error.reason) from error.__cause__
 
 
 def _unavailable(backend: Backend) -> str | None:

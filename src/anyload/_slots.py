@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._flight import Turn
-    from ._releases import Release
+    from ._flight import Holder, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,8 @@ class Slots:
         self.most_abandoned = most_abandoned
         self.taken: dict[Turn, None] = {}
         self.overdue: dict[Turn, None] = {}
-        self.abandoned: dict[Turn | Release, None] = {}
+        # A release that is past its limit counts here too, though it never had a slot.
+        self.abandoned: dict[Holder, None] = {}
 
     @property
     def free(self) -> int:
@@ -53,14 +53,14 @@ class Slots:
         """Whether one more thread may be left running on its own."""
         return len(self.abandoned) < self.most_abandoned
 
-    def abandon(self, turn: Turn | Release) -> None:
-        """Free its slot, if it has one, and leave its thread running."""
-        self.taken.pop(turn, None)  # type: ignore[arg-type]  # a release has no slot
-        self.overdue.pop(turn, None)  # type: ignore[arg-type]
+    def abandon(self, turn: Turn) -> None:
+        """Free its slot and leave its thread running."""
+        self.taken.pop(turn, None)
+        self.overdue.pop(turn, None)
         self.abandoned[turn] = None
 
-    def leave(self, turn: Turn | Release) -> None:
+    def leave(self, turn: Turn) -> None:
         """Its thread is out of the load."""
-        self.taken.pop(turn, None)  # type: ignore[arg-type]
-        self.overdue.pop(turn, None)  # type: ignore[arg-type]
+        self.taken.pop(turn, None)
+        self.overdue.pop(turn, None)
         self.abandoned.pop(turn, None)

@@ -23,10 +23,10 @@ def error_stack(error: BaseException) -> str:
     return _lines(list(traceback.walk_tb(error.__traceback__))[-FRAMES:])
 
 
-def innermost_frame(thread_id: int, before: str = ", in ") -> str:
+def innermost_frame(thread_id: int) -> str:
     """Return where a thread is, to be put into a sentence; empty where that is unknown."""
     stack = thread_stack(thread_id)
-    return before + stack.rsplit("\n", 1)[-1] if stack else ""
+    return ", in " + stack.rsplit("\n", 1)[-1] if stack else ""
 
 
 def forget_frames(error: BaseException | None) -> None:

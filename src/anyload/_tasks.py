@@ -8,8 +8,8 @@ from typing import Protocol
 from ._call import run_turn
 from ._flight import Flight, Resolved, Turn
 from ._flights import Flights
-from ._preparations import Preparation
-from ._releases import Release
+from ._preparations import Preparation, Preparations
+from ._releases import Release, Releases
 from ._stacks import forget_frames
 from ._todo import Todo
 from ._turns import Result, Turns
@@ -80,11 +80,11 @@ class ReadTask:
 class PrepareTask:
     """Run a ``prepare``, or the ``start`` of a backend."""
 
-    __slots__ = ("_error", "_flights", "_preparation")
+    __slots__ = ("_error", "_preparation", "_preparations")
 
-    def __init__(self, preparation: Preparation, flights: Flights) -> None:
+    def __init__(self, preparation: Preparation, preparations: Preparations) -> None:
         self._preparation = preparation
-        self._flights = flights
+        self._preparations = preparations
         self._error: BaseException | None = None
 
     def run(self) -> None:
@@ -97,17 +97,17 @@ class PrepareTask:
 
     def finish(self, todo: Todo) -> None:
         """Let those who waited go on, to the load or to the next backend."""
-        self._flights.preparation_ended(self._preparation, self._error, todo)
+        self._preparations.ended(self._preparation, self._error, todo)
 
 
 class ReleaseTask:
     """Give back a model that nobody can use."""
 
-    __slots__ = ("_flights", "_release")
+    __slots__ = ("_release", "_releases")
 
-    def __init__(self, release: Release, flights: Flights) -> None:
+    def __init__(self, release: Release, releases: Releases) -> None:
         self._release = release
-        self._flights = flights
+        self._releases = releases
 
     def run(self) -> None:
         """Call its ``release`` and drop it."""
@@ -118,7 +118,7 @@ class ReleaseTask:
 
     def finish(self, todo: Todo) -> None:
         """Give back what it held."""
-        self._flights.release_ended(self._release, todo)
+        self._releases.ended(self._release, todo)
 
 
 class StopTask:

@@ -96,6 +96,8 @@ class Turns:
         """Return whether a flight at the head of its lane may start, as far as it alone goes."""
         if flight.predecessor is not None:
             return False
+        if any(seat.flight is flight for seat in self._process.nested_seats):
+            return False  # the load that waits for it runs it inline
         if self._admission is None:
             return True
         assert flight.config is not None
@@ -247,7 +249,8 @@ class Turns:
         for seat in turn.nested_seats:
             del self._process.nested_seats[seat]
             todo.wakes.append(seat)
-            seat.flights.leave(seat.flight, 1, todo)
+            seat.flights.leave_nested(seat.flight, todo)
+            todo.elsewhere = True
         turn.nested_seats = []
 
     def lost(self, turn: Turn, attempt: Attempt, todo: Todo, *, kept: bool) -> None:
@@ -337,19 +340,20 @@ class Turns:
             flights.settle(flight, todo)
         else:
             flights.settle(flight, todo)
-            flights.discard(flight.model, turn.candidate, value, "every caller was cancelled", todo)
+            flights.releases.add(
+                flight.model, turn.candidate, value, "every caller was cancelled", todo
+            )
 
     def _came_too_late(self, turn: Turn, result: Result, todo: Todo) -> None:
         flights, model = self._flights, turn.flight.model
         now = flights.clock()
         backend = turn.candidate.backend_type
         if turn.parent is None:
-            # That it stopped because it was told to is no news.
-            error = result.reason if result.outcome == "raised" else ""
-            self._outbox.put(ThreadEnded(model, now, backend, now - turn.started, error))
+            age = now - turn.started
+            self._outbox.put(ThreadEnded(model, now, backend, age, result.reason))
         if result.outcome == "loaded":
             value, result.value = result.value, None
-            flights.discard(model, turn.candidate, value, "it came after its limit", todo)
+            flights.releases.add(model, turn.candidate, value, "it came after its limit", todo)
         if self._slots.overdue and self._slots.may_abandon:
             self._abandon(next(iter(self._slots.overdue)), todo)
             flights.review(todo)
@@ -361,6 +365,8 @@ class Turns:
         reason = f"no worker thread could be started: {describe(error)}"
         for flight in self._flights.waiting_for_a_thread():
             if flight.plan is not None:
+                if flight.phase == "queued":
+                    self._flights.dequeue(flight)
                 candidate = flight.candidate
                 name = candidate.implementation.name
                 attempt = Attempt(candidate.backend_type, "raised", reason, name, error=error)

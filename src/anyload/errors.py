@@ -337,7 +337,7 @@ def describe(error: BaseException) -> str:
     """
     try:
         message = str(error)
-    except Exception as broken:
+    except BaseException as broken:
         message = f"<its text could not be made: {type(broken).__name__}>"
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     if len(text) > LONGEST_TEXT:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,20 +12,14 @@ from ._call import current_turn
 from ._core import Core
 from ._flight import Flight, Resolved, Turn
 from ._keys import Unshareable, freeze_mapping
-from ._plan import Choice, Plan
+from ._plan import Plan
 from ._process import process
 from ._resolver import Resolver
-from ._slots import Limits
+from ._setup import extended, make_catalogue, make_choices, make_limits
 from ._waiters import AsyncSeat, current_bell
 from .bulk import BulkLoad, load_many
-from .config import (
-    InitializerConfig,
-    check_backend_types,
-    load_config,
-    validate_backend_config,
-)
+from .config import InitializerConfig, load_config
 from .contracts import Admission, Backend
-from .errors import ConfigError, Problem, describe
 from .events import Hook
 from .model_config import ModelConfig
 from .registry import RESERVED, Registry
@@ -116,35 +109,20 @@ class Initializer:
         hooks: Sequence[Hook],
         admission: Admission | None,
     ) -> None:
-        if config.modules or config.backend_types:
-            registry = _extended(registry, config, source)
-        self._choices = _choices(registry, config, source)
-        self._catalogue = {
-            name: ModelConfig(
-                entry.module_id, entry.model_path, entry.model_backend, **(entry.model_extra or {})
-            )
-            for name, entry in config.models.items()
-        }
+        registry = extended(registry, config, source)
+        self._choices = make_choices(registry, config, source)
+        self._catalogue = make_catalogue(config)
         # Relative paths begin where the process was when this was made: a load that changes the
         # working directory must not change what a path means.
         self._resolver = Resolver(
             registry,
             self._choices,
             self._catalogue,
-            os.fspath(config.model_root or os.getcwd()),
+            os.path.abspath(config.model_root or os.curdir),
             confined=config.model_root is not None,
             catalogue_only=config.catalogue_only,
         )
-        limits = Limits(
-            max_concurrent_loads=config.max_concurrent_loads,
-            max_abandoned_loads=config.max_abandoned_loads,
-            load_timeout=config.load_timeout,
-            prepare_timeout=config.prepare_timeout,
-            release_timeout=config.release_timeout,
-            next_on_error=config.on_error == "next",
-            warmup=config.warmup,
-        )
-        self._core = Core(process, limits, hooks, admission)
+        self._core = Core(process, make_limits(config), hooks, admission)
 
     # Loading
 
@@ -487,47 +465,3 @@ def _refuse_reserved(kwargs: Mapping[str, Any]) -> None:
     for name in (*RESERVED, "load_backend"):
         if name in kwargs:
             raise TypeError(f"{name!r} is a reserved name and cannot be passed to load")
-
-
-def _extended(registry: Registry, config: InitializerConfig, source: str) -> Registry:
-    """Return a copy of the registry with what the configuration names by import path."""
-    registry = registry.copy()
-    problems: list[Problem] = []
-
-    def add(where: str, path: str, register: Callable[[Any], object]) -> None:
-        module, _, name = path.partition(":")
-        try:
-            found: Any = import_module(module)
-            for part in name.split("."):
-                found = getattr(found, part)
-            register(found)
-        except ConfigError as error:
-            problems.extend(Problem(where, what) for _, what in error.problems)
-        except Exception as error:
-            problems.append(Problem(where, f"{path}: {describe(error)}"))
-
-    for backend_type, path in config.backend_types.items():
-        add(f"backend_types.{backend_type}", path, registry.backend_type)
-    for module_id, paths in config.modules.items():
-        for backend_type, path in paths.items():
-            add(f"modules.{module_id}", path, registry.module(module_id, backend_type))
-    if problems:
-        raise ConfigError(source, problems)
-    return registry
-
-
-def _choices(registry: Registry, config: InitializerConfig, source: str) -> tuple[Choice, ...]:
-    """Make the backends, and let modules adjust the config of those of their type."""
-    check_backend_types(config, registry.backend_types, source)
-    choices = []
-    for place, entry in enumerate(config.backend_priority):
-        cls = registry.backend_types[entry.type]
-        where = f"backend_priority[{place}].config"
-        values = validate_backend_config(cls.Config, entry.config, where=where, source=source)
-        backend = cls(values)
-        for implementations in registry.modules.values():
-            found = implementations.get(entry.type)
-            if found is not None and found.backend_config_override:
-                backend.register_config(found.backend_config_override)
-        choices.append(Choice(backend, entry.timeout, entry.stall_timeout))
-    return tuple(choices)

@@ -1,0 +1,91 @@
+"""From a configuration to what an initializer works with: registry, backends, catalogue, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from ._plan import Choice
+from ._slots import Limits
+from .config import InitializerConfig, check_backend_types, validate_backend_config
+from .errors import ConfigError, Problem, describe
+from .model_config import ModelConfig
+from .registry import Registry
+
+
+def extended(registry: Registry, config: InitializerConfig, source: str) -> Registry:
+    """Return a registry with what the configuration names by import path; it imports that.
+
+    Raises:
+        ConfigError: something could not be imported or registered.
+    """
+    if not (config.modules or config.backend_types):
+        return registry
+    registry = registry.copy()
+    problems: list[Problem] = []
+
+    def add(where: str, path: str, register: Callable[[Any], object]) -> None:
+        module, _, name = path.partition(":")
+        try:
+            found: Any = import_module(module)
+            for part in name.split("."):
+                found = getattr(found, part)
+            register(found)
+        except ConfigError as error:
+            problems.extend(Problem(where, what) for _, what in error.problems)
+        except Exception as error:
+            problems.append(Problem(where, f"{path}: {describe(error)}"))
+
+    for backend_type, path in config.backend_types.items():
+        add(f"backend_types.{backend_type}", path, registry.backend_type)
+    for module_id, paths in config.modules.items():
+        for backend_type, path in paths.items():
+            add(f"modules.{module_id}", path, registry.module(module_id, backend_type))
+    if problems:
+        raise ConfigError(source, problems)
+    return registry
+
+
+def make_choices(registry: Registry, config: InitializerConfig, source: str) -> tuple[Choice, ...]:
+    """Make the backends, and let modules adjust the config of those of their type.
+
+    Raises:
+        ConfigError: a backend type is not registered, or a backend's config does not fit it.
+    """
+    check_backend_types(config, registry.backend_types, source)
+    choices = []
+    for place, entry in enumerate(config.backend_priority):
+        cls = registry.backend_types[entry.type]
+        where = f"backend_priority[{place}].config"
+        values = validate_backend_config(cls.Config, entry.config, where=where, source=source)
+        backend = cls(values)
+        for implementations in registry.modules.values():
+            found = implementations.get(entry.type)
+            if found is not None and found.backend_config_override:
+                backend.register_config(found.backend_config_override)
+        choices.append(Choice(backend, entry.timeout, entry.stall_timeout))
+    return tuple(choices)
+
+
+def make_catalogue(config: InitializerConfig) -> dict[str, ModelConfig]:
+    """Return the configured models by name, in the order of the configuration."""
+    return {
+        name: ModelConfig(
+            entry.module_id, entry.model_path, entry.model_backend, **(entry.model_extra or {})
+        )
+        for name, entry in config.models.items()
+    }
+
+
+def make_limits(config: InitializerConfig) -> Limits:
+    """Return the configured limits."""
+    return Limits(
+        max_concurrent_loads=config.max_concurrent_loads,
+        max_abandoned_loads=config.max_abandoned_loads,
+        load_timeout=config.load_timeout,
+        prepare_timeout=config.prepare_timeout,
+        release_timeout=config.release_timeout,
+        next_on_error=config.on_error == "next",
+        warmup=config.warmup,
+    )

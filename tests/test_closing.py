@@ -1,0 +1,359 @@
+"""How an initializer ends, and how a process does that loads models."""
+
+import gc
+import subprocess
+import sys
+import textwrap
+import threading
+import weakref
+from typing import Any
+
+import anyio
+import pytest
+from anyio import create_task_group
+from calls import Calls, error_of
+
+from anyload import ClosedError, Initializer, LoadError, ModelConfig, Registry, check_cancelled
+from anyload.events import Abandoned
+from anyload.testing import Gate, checks_cancelled, returns_at_once, settled, until, waits_at
+
+
+def waiting_at(gate: Gate) -> Registry:
+    registry = Registry()
+    registry.module("m")(waits_at(gate))
+    registry.module("free")(returns_at_once())
+    return registry
+
+
+def our_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("anyload")}
+
+
+class TestAclose:
+    async def test_running_loads_finish(self) -> None:
+        """Within the grace a running load ends as if nobody had closed; a queued one does not."""
+        gate = Gate()
+        initializer = Initializer(waiting_at(gate), max_concurrent_loads=1)
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("running", initializer, ModelConfig("m"))
+            await gate.entered()
+            calls.start("queued", initializer, ModelConfig("free"))
+            await until(lambda: initializer.statistics().queued == 1)
+            tasks.start_soon(initializer.aclose, 30.0)
+            assert type(await calls.result("queued")) is ClosedError
+            assert type(await error_of(initializer, ModelConfig("free"))) is ClosedError
+            assert "running" not in calls
+            gate.open()
+            assert not isinstance(await calls.result("running"), Exception)
+        await settled(initializer)
+
+    async def test_after_the_grace(self) -> None:
+        """What still runs then is abandoned, is returned, and its callers get ClosedError."""
+        before, gate, events = our_threads(), Gate(), list[Any]()
+        initializer = Initializer(waiting_at(gate), hooks=[events.append])
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("running", initializer, ModelConfig("m"))
+            await gate.entered()
+            (stuck,) = await initializer.aclose(grace=0.05)
+            assert (stuck.model, stuck.backend, stuck.abandoned) == ("m", "LOCAL", True)
+            assert "testing.py" in stuck.stack or "threading.py" in stuck.stack
+            assert type(await calls.result("running")) is ClosedError
+            # Its thread is the one that is left; the watchdog is gone.
+            await until(lambda: len(our_threads() - before) == 1)
+            assert initializer.statistics().abandoned == 1
+            gate.open()
+        await settled(initializer)
+        await until(lambda: our_threads() <= before)
+        assert initializer.statistics().discarded == 1
+        assert [type(event) for event in events].count(Abandoned) == 1
+
+    async def test_sets_the_flag_after_the_grace(self) -> None:
+        """A load that looks is told to stop when the grace is over, not before."""
+        gate = Gate(open=True)
+        registry = Registry()
+        registry.module("m")(checks_cancelled(gate))
+        initializer = Initializer(registry)
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("m", initializer, ModelConfig("m"))
+            await gate.entered()
+            await initializer.aclose(grace=0.1)
+            assert type(await calls.result("m")) is ClosedError
+        await settled(initializer)
+
+    async def test_twice_and_at_once(self) -> None:
+        """It may be called again, and by several tasks at a time."""
+        gate = Gate()
+        initializer = Initializer(waiting_at(gate))
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("m", initializer, ModelConfig("m"))
+            await gate.entered()
+            tasks.start_soon(initializer.aclose, 30.0)
+            tasks.start_soon(initializer.aclose, 30.0)
+            await until(lambda: "closed" in repr(initializer))
+            gate.open()
+            assert not isinstance(await calls.result("m"), Exception)
+        assert await initializer.aclose() == ()
+        await settled(initializer)
+
+    async def test_cancelled(self) -> None:
+        """A cancelled aclose ends the grace at once."""
+        gate = Gate()
+        initializer = Initializer(waiting_at(gate))
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("m", initializer, ModelConfig("m"))
+            await gate.entered()
+            with anyio.move_on_after(0.05) as scope:
+                await initializer.aclose(grace=1000.0)
+            assert scope.cancelled_caught
+            assert type(await calls.result("m")) is ClosedError
+            assert initializer.statistics().abandoned == 1
+            gate.open()
+        await settled(initializer)
+
+    async def test_threads_are_gone(self) -> None:
+        """After a close neither a worker nor the watchdog is left."""
+        before = our_threads()
+        registry = Registry()
+        registry.module("m")(returns_at_once())
+        backends = [{"type": "LOCAL", "timeout": 1000.0}]
+        async with Initializer(registry, backend_priority=backends) as initializer:
+            await initializer.init_many([ModelConfig("m") for _ in range(20)])
+            assert our_threads() - before
+        await until(lambda: our_threads() <= before)
+        await settled(initializer)
+
+    async def test_no_next_backend(self) -> None:
+        """After a close began, a load that fails has no further attempt."""
+        gate = Gate()
+        registry = Registry()
+
+        def fails(model: Any) -> None:
+            gate.enter()
+            raise ValueError("no")
+
+        registry.module("m")(returns_at_once(warmup=fails))
+        backends = [{"type": "LOCAL"}, {"type": "LOCAL"}]
+        initializer = Initializer(registry, backend_priority=backends)
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("m", initializer, ModelConfig("m"))
+            await gate.entered()
+            tasks.start_soon(initializer.aclose, 30.0)
+            await until(lambda: "closed" in repr(initializer))
+            gate.open()
+            assert type(await calls.result("m")) is ClosedError
+        assert gate.count == 1
+        await settled(initializer)
+
+    async def test_with_every_slot_stuck_already(self) -> None:
+        """What was abandoned before the close is returned without waiting for the grace."""
+        gate = Gate()
+        backends = [{"type": "LOCAL", "timeout": 0.05}]
+        initializer = Initializer(waiting_at(gate), backend_priority=backends)
+        assert type(await error_of(initializer, ModelConfig("m"))) is LoadError
+        with anyio.fail_after(10):
+            (stuck,) = await initializer.aclose(grace=1000.0)
+        assert stuck.abandoned
+        gate.open()
+        await settled(initializer)
+
+
+class TestClose:
+    def test_in_a_plain_thread(self) -> None:
+        """`with` and close() do for plain threads what aclose does for tasks."""
+        before = our_threads()
+        registry = Registry()
+        registry.module("m")(returns_at_once())
+        with Initializer(registry) as initializer:
+            assert initializer.init_sync(ModelConfig("m")) is not None
+        assert initializer.close() == ()
+        with pytest.raises(ClosedError, match="the initializer is closed"):
+            initializer.init_sync(ModelConfig("m"))
+        for thread in our_threads() - before:
+            thread.join(10)
+        assert our_threads() <= before
+
+    def test_with_a_stuck_load(self) -> None:
+        """close(0) leaves a running load at once and returns it."""
+        gate, errors = Gate(), list[BaseException]()
+        initializer = Initializer(waiting_at(gate))
+
+        def load() -> None:
+            try:
+                initializer.init_sync(ModelConfig("m"))
+            except ClosedError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        gate.entered_sync()
+        (stuck,) = initializer.close(0)
+        assert stuck.model == "m"
+        thread.join(10)
+        assert len(errors) == 1
+        gate.open()
+
+
+class TestWithoutAClose:
+    async def test_idle_threads_end(self) -> None:
+        """An initializer that is dropped leaves no thread behind."""
+        before = our_threads()
+        registry = Registry()
+        registry.module("m")(returns_at_once())
+        initializer = Initializer(registry, backend_priority=[{"type": "LOCAL", "timeout": 1000.0}])
+        await initializer.init(ModelConfig("m"))
+        await settled(initializer)
+        assert our_threads() - before
+        dropped = weakref.ref(initializer)
+        del initializer
+        gc.collect()
+        assert dropped() is None
+        await until(lambda: our_threads() <= before)
+
+    async def test_check_cancelled_outside_a_load(self) -> None:
+        """Outside of a load check_cancelled does nothing."""
+        check_cancelled()
+
+
+PRELUDE = """
+import os, sys, threading, anyio
+from anyload import Initializer, ModelConfig, Registry, exit_process
+from anyload.testing import Gate, hangs, returns_at_once, waits_at, at_rest
+gate = Gate()
+registry = Registry()
+registry.module("m")(waits_at(gate))
+registry.module("hangs")(hangs())
+registry.module("free")(returns_at_once())
+"""
+
+
+def run_script(script: str) -> "subprocess.CompletedProcess[str]":
+    """Run a script in a child process; what it says on stderr is a failure of the test."""
+    code = PRELUDE + textwrap.dedent(script)
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+class TestFork:
+    def test_with_a_flight_in_progress(self) -> None:
+        """A forked child starts with empty tables, loads the model itself, and never hangs."""
+        done = run_script("""
+            initializer = Initializer(registry, max_concurrent_loads=1)
+            thread = threading.Thread(
+                target=initializer.init_sync, args=(ModelConfig("m"),), kwargs={"key": "m"}
+            )
+            thread.start()
+            gate.entered_sync()
+            import warnings
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+            if child == 0:
+                figures = initializer.statistics()
+                empty = at_rest(figures) and figures.threads == 0
+                model = initializer.init_sync(ModelConfig("free"), key="m", timeout=20)
+                initializer.close()
+                print("child", empty, type(model).__name__, flush=True)
+                os._exit(0)
+            _, status = os.waitpid(child, 0)
+            gate.open()
+            thread.join()
+            print("parent", status, initializer.statistics().loaded)
+            initializer.close()
+        """)
+        assert done.stdout.splitlines() == ["child True ReturnsAtOnce", "parent 0 1"], done.stderr
+        assert done.returncode == 0, done.stderr
+
+    def test_frees_groups_in_the_child(self) -> None:
+        """A group that a thread of the parent holds is free in the child."""
+        done = run_script("""
+            registry.module("grouped")(waits_at(gate, exclusive_group="g"))
+            registry.module("quick")(returns_at_once(exclusive_group="g"))
+            initializer = Initializer(registry)
+            thread = threading.Thread(target=initializer.init_sync, args=(ModelConfig("grouped"),))
+            thread.start()
+            gate.entered_sync()
+            import warnings
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+            if child == 0:
+                initializer.init_sync(ModelConfig("quick"), timeout=20)
+                print("child", flush=True)
+                os._exit(0)
+            os.waitpid(child, 0)
+            gate.open()
+            thread.join()
+            initializer.close()
+        """)
+        assert done.stdout.splitlines() == ["child"], done.stderr
+        assert done.returncode == 0, done.stderr
+
+
+LOOPS = {
+    "asyncio": "anyio.run(main)",
+    "uvloop": "anyio.run(main, backend_options={'use_uvloop': True})",
+    "trio": "anyio.run(main, backend='trio')",
+}
+
+
+class TestExit:
+    @pytest.mark.parametrize("loop", LOOPS)
+    def test_with_a_hung_load(self, loop: str) -> None:
+        """A process with a load that hangs for ever ends by itself."""
+        done = run_script(f"""
+            async def main():
+                backends = [{{"type": "LOCAL", "timeout": 0.1}}]
+                async with Initializer(registry, backend_priority=backends) as initializer:
+                    try:
+                        await initializer.init(ModelConfig("hangs"))
+                    except Exception as error:
+                        print(type(error).__name__)
+                    await initializer.init(ModelConfig("free"))
+                print("closed")
+            {LOOPS[loop]}
+        """)
+        assert done.stdout.splitlines() == ["LoadError", "closed"], done.stderr
+        assert done.returncode == 0, done.stderr
+
+    @pytest.mark.parametrize("loop", LOOPS)
+    def test_exit_process(self, loop: str) -> None:
+        """exit_process flushes and ends the process though a load is stuck."""
+        done = run_script(f"""
+            import atexit
+            atexit.register(print, "atexit")
+            async def main():
+                initializer = Initializer(
+                    registry, backend_priority=[{{"type": "LOCAL", "timeout": 0.1}}]
+                )
+                try:
+                    await initializer.init(ModelConfig("hangs"))
+                except Exception as error:
+                    print(type(error).__name__)
+                print(len(await initializer.aclose(0)))
+            {LOOPS[loop]}
+            sys.stdout.write("flushed")
+            exit_process(7)
+        """)
+        assert done.stdout.splitlines() == ["LoadError", "1", "flushed"], done.stderr
+        assert done.returncode == 7
+
+    def test_exit_process_with_nothing_stuck(self) -> None:
+        """exit_process is sys.exit while no load is stuck."""
+        done = run_script("""
+            import atexit
+            atexit.register(print, "atexit")
+            with Initializer(registry) as initializer:
+                initializer.init_sync(ModelConfig("free"))
+            exit_process(3)
+        """)
+        assert done.stdout.splitlines() == ["atexit"], done.stderr
+        assert done.returncode == 3

@@ -1,0 +1,456 @@
+"""Loads inside loads, and loads from plain threads."""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+from anyio import create_task_group
+from calls import Calls, does, error_of, two_backends
+
+from anyload import (
+    Initializer,
+    LoadError,
+    ModelConfig,
+    ReentrantLoadError,
+    Registry,
+    check_cancelled,
+)
+from anyload.testing import FakeModel, Gate, returns_at_once, settled, until, waits_at
+
+SHORT = 0.05
+
+
+class Site:
+    """A registry whose modules load inside of loads; the initializer comes after it."""
+
+    def __init__(self) -> None:
+        self.registry = two_backends()
+        self.threads: dict[str, int] = {}
+        self.initializer: Initializer
+
+    def opens(self, **options: Any) -> Initializer:
+        self.initializer = Initializer(self.registry, **options)
+        return self.initializer
+
+    def module(
+        self, name: str, body: Callable[[], object], backend: str = "LOCAL", **attributes: Any
+    ) -> type[FakeModel]:
+        def load(config: ModelConfig) -> None:
+            self.threads[name] = threading.get_ident()
+            body()
+
+        return self.registry.module(name, backend)(does(load, **attributes))
+
+    def inner(self, name: str, **options: Any) -> Any:
+        return self.initializer.init_sync(ModelConfig(name), key=name, **options)
+
+    async def outer(self, name: str) -> Any:
+        return await self.initializer.init(ModelConfig(name), key=name)
+
+
+def reentrant(error: LoadError) -> ReentrantLoadError:
+    """Return what kept the last attempt from loading, once the errors around it are off."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ReentrantLoadError):
+        cause = cause.__cause__
+    assert cause is not None
+    return cause
+
+
+class TestInline:
+    async def test_with_one_slot(self) -> None:
+        """A nested load runs in its parent's thread, on its parent's slot."""
+        site = Site()
+        site.module("a", lambda: site.inner("b"))
+        site.module("b", lambda: site.inner("c"))
+        site.module("c", lambda: None)
+        async with site.opens(max_concurrent_loads=1) as initializer:
+            await site.outer("a")
+            assert len(set(site.threads.values())) == 1
+            await settled(initializer)
+            assert initializer.statistics().loaded == 3
+
+    async def test_falls_back_inline(self) -> None:
+        """A nested load tries its backends one after another in the same thread."""
+        site = Site()
+
+        def fails() -> None:
+            raise ValueError("no")
+
+        site.module("a", lambda: site.inner("b"))
+        site.module("b", fails, "GPU")
+        second = site.module("b", lambda: None)
+        backends = [{"type": "GPU"}, {"type": "LOCAL"}]
+        async with site.opens(max_concurrent_loads=1, backend_priority=backends) as initializer:
+            await site.outer("a")
+            assert len(second.made) == 1
+            assert site.threads["a"] == site.threads["b"]
+            await settled(initializer)
+
+    async def test_its_error_reaches_the_parent(self) -> None:
+        """A nested load that fails raises its LoadError inside the parent's load."""
+        site = Site()
+        seen = list[Exception]()
+
+        def fails() -> None:
+            raise ValueError("no")
+
+        def parent() -> None:
+            with pytest.raises(LoadError) as caught:
+                site.inner("b")
+            seen.append(caught.value)
+
+        site.module("a", parent)
+        site.module("b", fails)
+        async with site.opens(max_concurrent_loads=1) as initializer:
+            await site.outer("a")
+            assert isinstance(seen[0].__cause__, ValueError)
+            await settled(initializer)
+
+    async def test_groups_are_reentrant(self) -> None:
+        """A nested load of its parent's own group does not wait for it."""
+        site = Site()
+        site.module("a", lambda: site.inner("b"), exclusive_group="nested", holds_gil=True)
+        site.module("b", lambda: None, exclusive_group="nested", holds_gil=True)
+        async with site.opens(max_concurrent_loads=1) as initializer:
+            await site.outer("a")
+            await site.outer("b")
+            await settled(initializer)
+
+    async def test_in_another_initializer(self) -> None:
+        """A load nested in another initializer runs inline too, on a slot of neither."""
+        site, other = Site(), Site()
+        gate = Gate()
+        other.module("busy", gate.enter)
+        other.module("b", lambda: None)
+        site.module("a", lambda: other.inner("b"))
+        async with site.opens(max_concurrent_loads=1), other.opens(max_concurrent_loads=1):
+            async with create_task_group() as tasks:
+                tasks.start_soon(other.outer, "busy")
+                await gate.entered()
+                await site.outer("a")
+                assert other.threads["b"] == site.threads["a"]
+                gate.open()
+            await settled(site.initializer)
+            await settled(other.initializer)
+
+    async def test_takes_over_a_queued_flight(self) -> None:
+        """A load that is queued runs at once when the load on the only slot asks for it."""
+        site, gate = Site(), Gate()
+
+        def parent() -> None:
+            gate.enter()
+            site.inner("b")
+
+        site.module("a", parent)
+        site.module("b", lambda: None)
+        async with site.opens(max_concurrent_loads=1) as initializer, create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("a", initializer, ModelConfig("a"), key="a")
+            await gate.entered()
+            calls.start("b", initializer, ModelConfig("b"), key="b")
+            await until(lambda: initializer.statistics().queued == 1)
+            gate.open()
+            assert not isinstance(await calls.result("b"), Exception)
+            assert not isinstance(await calls.result("a"), Exception)
+            assert site.threads["a"] == site.threads["b"]
+            await settled(initializer)
+            assert initializer.statistics().loaded == 2
+
+    async def test_waits_for_one_that_runs_elsewhere(self) -> None:
+        """A nested load of a model that loads in another thread waits for that load."""
+        site, gate = Site(), Gate()
+        site.module("a", lambda: site.inner("b"))
+        shared = site.module("b", gate.enter)
+        async with site.opens(max_concurrent_loads=2) as initializer, create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("b", initializer, ModelConfig("b"), key="b")
+            await gate.entered()
+            calls.start("a", initializer, ModelConfig("a"), key="a")
+            await until(lambda: initializer.statistics().waiters == 3)
+            gate.open()
+            for name in ("a", "b"):
+                assert not isinstance(await calls.result(name), Exception)
+            assert len(shared.made) == 1
+            await settled(initializer)
+
+    async def test_stops_waiting_with_its_parent(self) -> None:
+        """A nested wait ends when nobody wants the parent any more; the awaited load goes on."""
+        site, gate = Site(), Gate()
+        ended = threading.Event()
+
+        def parent() -> None:
+            try:
+                site.inner("b")
+            finally:
+                ended.set()
+
+        site.module("a", parent)
+        site.module("b", gate.enter)
+        async with site.opens() as initializer, create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("b", initializer, ModelConfig("b"), key="b")
+            await gate.entered()
+            async with create_task_group() as inner:
+                inner.start_soon(site.outer, "a")
+                await until(lambda: initializer.statistics().waiters == 3)
+                inner.cancel_scope.cancel()
+            await until(ended.is_set)
+            assert initializer.statistics().waiters == 1
+            gate.open()
+            assert not isinstance(await calls.result("b"), Exception)
+            await settled(initializer)
+
+    async def test_timeout_of_the_nested_caller(self) -> None:
+        """init_sync inside a load leaves after its own timeout."""
+        site, gate = Site(), Gate()
+        seen = list[str]()
+
+        def parent() -> None:
+            with pytest.raises(TimeoutError, match="took over"):
+                site.inner("b", timeout=SHORT)
+            seen.append("left")
+
+        site.module("a", parent)
+        site.module("b", gate.enter)
+        async with site.opens() as initializer, create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("b", initializer, ModelConfig("b"), key="b")
+            await gate.entered()
+            await site.outer("a")
+            assert seen == ["left"]
+            gate.open()
+            assert not isinstance(await calls.result("b"), Exception)
+            await settled(initializer)
+
+    async def test_is_wanted_as_long_as_its_parent(self) -> None:
+        """Cancelling the parent's caller sets the flag of the load nested in it."""
+        site, gate = Site(), Gate()
+
+        def nested() -> None:
+            gate.enter()
+            while True:
+                check_cancelled()
+
+        site.module("a", lambda: site.inner("b"))
+        site.module("b", nested)
+        async with site.opens(max_concurrent_loads=1) as initializer:
+            async with create_task_group() as tasks:
+                tasks.start_soon(site.outer, "a")
+                await gate.entered()
+                gate.open()
+                tasks.cancel_scope.cancel()
+            await settled(initializer)
+            assert initializer.statistics().loaded == 0
+
+
+class TestReentry:
+    async def test_a_in_a(self) -> None:
+        """A load that asks for its own model gets ReentrantLoadError, and its flight fails."""
+        site = Site()
+        site.module("a", lambda: site.inner("a"))
+        async with site.opens() as initializer:
+            error = await error_of(initializer, ModelConfig("a"), key="a")
+            assert reentrant(error).chain == ("a", "a")
+            await settled(initializer)
+
+    async def test_a_in_b_in_a(self) -> None:
+        """The chain of the error names the loads of the cycle."""
+        site = Site()
+        site.module("a", lambda: site.inner("b"))
+        site.module("b", lambda: site.inner("a"))
+        async with site.opens(max_concurrent_loads=1) as initializer:
+            error = await error_of(initializer, ModelConfig("a"), key="a")
+            assert reentrant(error).chain == ("b", "a")
+            assert "loading 'a' would wait for itself: b -> a" in str(error)
+            await settled(initializer)
+
+    async def test_two_loads_that_wait_for_each_other(self) -> None:
+        """The load whose wait would close a cycle gets the error; the other one loads."""
+        site, gate = Site(), Gate()
+        errors = list[ReentrantLoadError]()
+
+        def asks_for(name: str) -> None:
+            gate.enter()
+            try:
+                site.inner(name)
+            except ReentrantLoadError as error:
+                errors.append(error)
+
+        site.module("a", lambda: asks_for("b"))
+        site.module("b", lambda: asks_for("a"))
+        async with site.opens() as initializer, create_task_group() as tasks:
+            tasks.start_soon(site.outer, "a")
+            tasks.start_soon(site.outer, "b")
+            await gate.entered(2)
+            gate.open()
+            await settled(initializer)
+            assert initializer.statistics().loaded == 2
+            assert len(errors) == 1
+            assert set(errors[0].chain) == {"a", "b"}
+
+    async def test_over_groups(self) -> None:
+        """A cycle over two exclusive groups is found as one over two loads is."""
+        site, gate = Site(), Gate()
+        errors = list[ReentrantLoadError]()
+
+        def asks_for(name: str) -> None:
+            gate.enter()
+            try:
+                site.inner(name)
+            except ReentrantLoadError as error:
+                errors.append(error)
+
+        site.module("a", lambda: asks_for("in y"), exclusive_group="x")
+        site.module("b", lambda: asks_for("in x"), exclusive_group="y")
+        site.module("in x", lambda: None, exclusive_group="x")
+        site.module("in y", lambda: None, exclusive_group="y")
+        async with site.opens() as initializer, create_task_group() as tasks:
+            tasks.start_soon(site.outer, "a")
+            tasks.start_soon(site.outer, "b")
+            await gate.entered(2)
+            gate.open()
+            await settled(initializer)
+            assert len(errors) == 1
+            assert initializer.statistics().loaded == 3
+
+    async def test_across_initializers(self) -> None:
+        """A cycle over two initializers is found too."""
+        one, other, gate = Site(), Site(), Gate()
+        errors = list[ReentrantLoadError]()
+
+        def asks_for(site: Site, name: str) -> None:
+            gate.enter()
+            try:
+                site.inner(name)
+            except ReentrantLoadError as error:
+                errors.append(error)
+
+        one.module("a", lambda: asks_for(other, "b"))
+        other.module("b", lambda: asks_for(one, "a"))
+        async with one.opens(), other.opens(), create_task_group() as tasks:
+            tasks.start_soon(one.outer, "a")
+            tasks.start_soon(other.outer, "b")
+            await gate.entered(2)
+            gate.open()
+            await settled(one.initializer)
+            await settled(other.initializer)
+            assert len(errors) == 1
+
+
+class TestPastItsLimit:
+    async def test_a_nested_limit_abandons_the_thread(self) -> None:
+        """A nested attempt past its limit ends the outer one too; each goes on elsewhere."""
+        site, gate = Site(), Gate()
+        site.module("a", lambda: site.inner("b"), "GPU")
+        outer = site.module("a", lambda: None)
+        site.module("b", gate.enter, "GPU")
+        nested = site.module("b", lambda: None)
+        backends = [{"type": "GPU", "timeout": 0.3}, {"type": "LOCAL"}]
+        async with (
+            site.opens(max_concurrent_loads=1, backend_priority=backends) as initializer,
+            create_task_group() as tasks,
+        ):
+            calls = Calls(tasks)
+            calls.start("a", initializer, ModelConfig("a"), key="a")
+            await gate.entered()
+            calls.start("b", initializer, ModelConfig("b"), key="b")
+            assert isinstance(await calls.result("a"), outer)
+            assert isinstance(await calls.result("b"), nested)
+            assert initializer.statistics().abandoned == 1
+            gate.open()
+            await settled(initializer)
+            # The late nested model was released, and the late outer load never came to one.
+            assert initializer.statistics().discarded == 1
+
+    async def test_overdue_with_its_parent(self) -> None:
+        """Where no thread may be abandoned, the nested and the outer flight end together."""
+        site, gate = Site(), Gate()
+        site.module("a", lambda: site.inner("b"))
+        site.module("b", gate.enter)
+        async with site.opens(
+            max_concurrent_loads=2,
+            max_abandoned_loads=0,
+            backend_priority=[{"type": "LOCAL", "timeout": 0.1}],
+        ) as initializer:
+            error = await error_of(initializer, ModelConfig("a"), key="a")
+            assert [attempt.outcome for attempt in error.attempts] == ["timed_out"]
+            assert initializer.statistics().overdue == 1
+            gate.open()
+            await settled(initializer)
+
+
+class TestLoopInsideALoad:
+    @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+    async def test_awaits_init(self, backend: str) -> None:
+        """`await init()` on a loop that is run inside a load is a nested load."""
+        site = Site()
+
+        async def loads() -> None:
+            await site.outer("b")
+
+        site.module("a", lambda: anyio.run(loads, backend=backend))
+        site.module("b", lambda: None)
+        async with site.opens(max_concurrent_loads=1) as initializer:
+            await site.outer("a")
+            assert site.threads["a"] == site.threads["b"]
+            await settled(initializer)
+
+
+class TestPlainThreads:
+    async def test_several_share_a_load(self) -> None:
+        """Plain threads and a loop that ask for one model share one load."""
+        site, gate = Site(), Gate()
+        module = site.module("a", gate.enter)
+        models = list[Any]()
+        async with site.opens() as initializer:
+            threads = [
+                threading.Thread(target=lambda: models.append(site.inner("a"))) for _ in range(5)
+            ]
+            for thread in threads:
+                thread.start()
+            async with create_task_group() as tasks:
+                tasks.start_soon(site.outer, "a")
+                await until(lambda: initializer.statistics().waiters == 6)
+                gate.open()
+            for thread in threads:
+                await until(lambda thread=thread: not thread.is_alive())  # type: ignore[misc]
+            assert len(models) == 5
+            assert len(set(map(id, models))) == len(module.made) == 1
+            await settled(initializer)
+
+    async def test_timeout(self) -> None:
+        """init_sync leaves after its timeout like a cancelled caller, and others get the model."""
+        gate = Gate()
+        registry = Registry()
+        registry.module("a")(waits_at(gate))
+        registry.module("b")(returns_at_once())
+        async with Initializer(registry) as initializer, create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("a", initializer, ModelConfig("a"), key="a")
+            await gate.entered()
+            late = partial(initializer.init_sync, ModelConfig("a"), key="a", timeout=SHORT)
+            with pytest.raises(TimeoutError, match="loading 'a' took over 0.05 s"):
+                await anyio.to_thread.run_sync(late)
+            assert initializer.statistics().waiters == 1
+            soon = partial(initializer.init_sync, ModelConfig("b"), timeout=30.0)
+            assert await anyio.to_thread.run_sync(soon) is not None
+            gate.open()
+            assert not isinstance(await calls.result("a"), Exception)
+            await settled(initializer)
+
+    async def test_error(self) -> None:
+        """init_sync raises what init would."""
+        registry = Registry()
+
+        def fails(config: ModelConfig) -> None:
+            raise ValueError("no")
+
+        registry.module("a")(does(fails))
+        async with Initializer(registry) as initializer:
+            with pytest.raises(LoadError):
+                await anyio.to_thread.run_sync(initializer.init_sync, ModelConfig("a"))
+            await settled(initializer)
