@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-
 from anyio.abc import TaskGroup
 
 from anyload import AnyloadError, Backend, Initializer, ModelConfig, Registry
@@ -25,7 +24,7 @@ def two_backends() -> Registry:
     return registry
 
 
-def does(body: Callable[[ModelConfig], object], **attributes: Any) -> type[FakeModel]:
+def does(body: Callable[[ModelConfig], object], **attributes: Any) -> Any:
     """Return a module whose load calls this first, and that remembers what it made."""
 
     class Does(FakeModel):
@@ -84,10 +83,17 @@ def of_type(kind: type, events: list[Any]) -> list[Any]:
     return [event for event in events if isinstance(event, kind)]
 
 
+async def arrived(kind: type, events: list[Any]) -> Any:
+    """Wait for the first event of a type: hooks may hear of a load after its callers did."""
+    await until(lambda: bool(of_type(kind, events)))
+    return of_type(kind, events)[0]
+
+
 __all__ = [
     "GPU_THEN_LOCAL",
     "Calls",
     "Gpu",
+    "arrived",
     "does",
     "error_of",
     "of_type",

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio import create_task_group
-from calls import Calls, error_of
+from calls import Calls, arrived, error_of, of_type
 
 from anyload import ClosedError, Initializer, LoadError, ModelConfig, Registry, check_cancelled
 from anyload.events import Abandoned
@@ -67,7 +67,8 @@ class TestAclose:
         await settled(initializer)
         await until(lambda: our_threads() <= before)
         assert initializer.statistics().discarded == 1
-        assert [type(event) for event in events].count(Abandoned) == 1
+        await arrived(Abandoned, events)
+        assert len(of_type(Abandoned, events)) == 1
 
     async def test_sets_the_flag_after_the_grace(self) -> None:
         """A load that looks is told to stop when the grace is over, not before."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from anyio import create_task_group, sleep
-from calls import Calls, does, error_of, of_type, two_backends
+from calls import Calls, arrived, does, error_of, of_type, two_backends
 
 from anyload import (
     Initializer,
@@ -49,7 +49,7 @@ class TestTimeout:
             model = await initializer.init(ModelConfig("m"))
             assert isinstance(model, quick)
             assert initializer.statistics().abandoned == 1
-            (loaded,) = of_type(Loaded, events)
+            loaded = await arrived(Loaded, events)
             assert [a.outcome for a in loaded.report.attempts] == ["timed_out", "loaded"]
             late = loaded.report.attempts[0]
             assert late.reason.startswith("after 50 ms; its thread is still running, in ")
@@ -60,6 +60,8 @@ class TestTimeout:
             assert [made.released for made in stuck.made] == [1]
             assert model.released == 0
             assert initializer.statistics().discarded == 1
+            for kind in (Abandoned, ThreadEnded, Discarded):
+                await arrived(kind, events)
             assert len(of_type(Abandoned, events)) == 1
             assert len(of_type(ThreadEnded, events)) == 1
             assert len(of_type(Discarded, events)) == 1
@@ -136,8 +138,7 @@ class TestTimeout:
             await error_of(initializer, ModelConfig("m"))
             gate.open()
             await settled(initializer)
-            await until(lambda: bool(of_type(ThreadEnded, events)))
-            (ended,) = of_type(ThreadEnded, events)
+            ended = await arrived(ThreadEnded, events)
             assert ended.error == "ValueError: too late"
             assert ended.age >= SHORT
 
@@ -261,8 +262,7 @@ class TestStallTimeout:
             error = await error_of(initializer, ModelConfig("m"))
             assert outcomes(error) == [("LOCAL", "timed_out")]
             await settled(initializer)
-            await until(lambda: bool(of_type(ThreadEnded, events)))
-            assert "no longer wanted" in of_type(ThreadEnded, events)[0].error
+            assert "no longer wanted" in (await arrived(ThreadEnded, events)).error
 
 
 class TestLoadTimeout:
@@ -318,17 +318,17 @@ class TestLoadTimeout:
         registry = Registry()
         registry.module("m")(waits_at(gate))
         async with (
-            Initializer(registry, load_timeout=0.3) as initializer,
+            Initializer(registry, load_timeout=1.0) as initializer,
             create_task_group() as tasks,
         ):
             calls = Calls(tasks)
             calls.start("first", initializer, ModelConfig("m"), key="shared")
             await gate.entered()
-            await sleep(0.15)
+            await sleep(0.6)
             began = time.monotonic()
             calls.start("second", initializer, ModelConfig("m"), key="shared")
             first, second = await calls.result("first"), await calls.result("second")
-            assert time.monotonic() - began < 0.29
+            assert time.monotonic() - began < 0.9
             assert type(first) is type(second) is LoadTimeoutError
             assert first is not second
             assert gate.count == 1
@@ -426,7 +426,7 @@ class TestSaturated:
                 registry,
                 max_concurrent_loads=1,
                 max_abandoned_loads=0,
-                backend_priority=local(timeout=0.2),
+                backend_priority=local(timeout=0.4),
             ) as initializer,
             create_task_group() as tasks,
         ):

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -18,7 +19,7 @@ from anyload import (
     Registry,
     check_cancelled,
 )
-from anyload.testing import FakeModel, Gate, returns_at_once, settled, until, waits_at
+from anyload.testing import Gate, returns_at_once, settled, until, waits_at
 
 SHORT = 0.05
 
@@ -37,7 +38,7 @@ class Site:
 
     def module(
         self, name: str, body: Callable[[], object], backend: str = "LOCAL", **attributes: Any
-    ) -> type[FakeModel]:
+    ) -> Any:
         def load(config: ModelConfig) -> None:
             self.threads[name] = threading.get_ident()
             body()
@@ -88,6 +89,43 @@ class TestInline:
             await site.outer("a")
             assert len(second.made) == 1
             assert site.threads["a"] == site.threads["b"]
+            await settled(initializer)
+
+    async def test_of_a_path(self, tmp_path: Path) -> None:
+        """A nested load whose config is read first is left to its parent, with slots to spare."""
+        site = Site()
+        (tmp_path / "config.yml").write_text("module_id: b\n")
+        site.module("a", lambda: site.initializer.init_sync(tmp_path))
+        site.module("b", lambda: None)
+        async with site.opens(max_concurrent_loads=4) as initializer:
+            for _ in range(10):
+                await site.outer("a")
+                assert site.threads["a"] == site.threads["b"]
+            await settled(initializer)
+
+    async def test_who_stops_waiting_leaves_it_to_the_workers(self) -> None:
+        """A queued flight that a load waited for inside starts elsewhere once that load left."""
+        site, gate, held = Site(), Gate(), Gate()
+        site.module("holder", held.enter, exclusive_group="left")
+        grouped = site.module("b", lambda: None, exclusive_group="left")
+
+        def parent() -> None:
+            with pytest.raises(TimeoutError):
+                site.inner("b", timeout=0.2)
+            gate.enter()
+
+        site.module("a", parent)
+        async with site.opens() as initializer, create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("holder", initializer, ModelConfig("holder"), key="holder")
+            await held.entered()
+            calls.start("b", initializer, ModelConfig("b"), key="b")
+            await until(lambda: initializer.statistics().queued == 1)
+            calls.start("a", initializer, ModelConfig("a"), key="a")
+            await gate.entered()
+            held.open()
+            assert isinstance(await calls.result("b"), grouped)
+            gate.open()
             await settled(initializer)
 
     async def test_its_error_reaches_the_parent(self) -> None:
@@ -433,7 +471,7 @@ class TestPlainThreads:
             calls.start("a", initializer, ModelConfig("a"), key="a")
             await gate.entered()
             late = partial(initializer.init_sync, ModelConfig("a"), key="a", timeout=SHORT)
-            with pytest.raises(TimeoutError, match="loading 'a' took over 0.05 s"):
+            with pytest.raises(TimeoutError, match=r"loading 'a' took over 0\.05 s"):
                 await anyio.to_thread.run_sync(late)
             assert initializer.statistics().waiters == 1
             soon = partial(initializer.init_sync, ModelConfig("b"), timeout=30.0)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 from anyio import create_task_group
-from calls import Calls, does, error_of, of_type
+from calls import Calls, arrived, does, error_of
 
 from anyload import Backend, Initializer, LoadError, ModelConfig, Registry
 from anyload.events import Loaded
@@ -28,7 +28,7 @@ def prepares(
 
 class TestPrepare:
     async def test_once(self) -> None:
-        """prepare runs once per implementation, before its first load."""
+        """`prepare` runs once per implementation, before its first load."""
         gate = Gate(open=True)
         registry = Registry()
         registry.module("m")(prepares(gate.enter))
@@ -178,7 +178,7 @@ def device(**attributes: Any) -> tuple[Registry, type[Device]]:
 
 class TestBackend:
     async def test_starts_once_and_stops_at_close(self) -> None:
-        """start runs before the first load, once, and stop at close."""
+        """`start` runs before the first load, once, and `stop` at close."""
         gate = Gate(open=True)
         registry, kind = device(starting=staticmethod(gate.enter))
         registry.module("m", "DEVICE")(returns_at_once())
@@ -219,7 +219,7 @@ class TestBackend:
     async def test_stop_is_skipped_under_a_stuck_thread(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """stop is not called, and that is logged, while an abandoned load runs on the backend."""
+        """`stop` is not called, and that is logged, while an abandoned load runs on the backend."""
         gate = Gate()
         registry, kind = device()
         registry.module("m", "DEVICE")(waits_at(gate))
@@ -257,7 +257,7 @@ class TestBackend:
             registry, backend_priority=backends, hooks=[events.append]
         ) as initializer:
             await initializer.init(ModelConfig("m"))
-            (loaded,) = of_type(Loaded, events)
+            loaded = await arrived(Loaded, events)
             skipped = loaded.report.attempts[0]
             assert skipped.outcome == "skipped"
             assert "no driver" in skipped.reason
@@ -277,7 +277,7 @@ class TestWarmup:
             assert error.attempts[0].outcome == "timed_out"
             gate.open()
             await settled(initializer)
-            assert [model.released for model in module.made] == [1]  # type: ignore[attr-defined]
+            assert [model.released for model in module.made] == [1]
 
     async def test_that_raises(self) -> None:
         """A warmup that raises is an attempt that raised; its model is released."""
@@ -292,7 +292,7 @@ class TestWarmup:
             error = await error_of(initializer, ModelConfig("m"))
             assert error.attempts[0].reason == "ValueError: cold"
             await settled(initializer)
-            assert [model.released for model in module.made] == [1]  # type: ignore[attr-defined]
+            assert [model.released for model in module.made] == [1]
 
     @pytest.mark.parametrize("on", [True, False])
     async def test_can_be_turned_off(self, on: bool) -> None:

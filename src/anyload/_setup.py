@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -57,15 +57,27 @@ def make_choices(registry: Registry, config: InitializerConfig, source: str) -> 
     choices = []
     for place, entry in enumerate(config.backend_priority):
         cls = registry.backend_types[entry.type]
-        where = f"backend_priority[{place}].config"
-        values = validate_backend_config(cls.Config, entry.config, where=where, source=source)
-        backend = cls(values)
-        for implementations in registry.modules.values():
-            found = implementations.get(entry.type)
-            if found is not None and found.backend_config_override:
-                backend.register_config(found.backend_config_override)
+        where = f"backend_priority[{place}]"
+        values = validate_backend_config(
+            cls.Config, entry.config, where=f"{where}.config", source=source
+        )
+        try:
+            backend = cls(values)
+            for override in _overrides(registry, entry.type):
+                backend.register_config(override)
+        except Exception as error:
+            what = f"backend {entry.type} cannot be made: {describe(error)}"
+            raise ConfigError(source, [Problem(where, what)]) from error
         choices.append(Choice(backend, entry.timeout, entry.stall_timeout))
     return tuple(choices)
+
+
+def _overrides(registry: Registry, backend_type: str) -> Iterator[Mapping[str, Any]]:
+    """Yield what the modules want changed in the config of a backend type."""
+    for implementations in registry.modules.values():
+        implementation = implementations.get(backend_type)
+        if implementation is not None and implementation.backend_config_override:
+            yield implementation.backend_config_override
 
 
 def make_catalogue(config: InitializerConfig) -> dict[str, ModelConfig]:

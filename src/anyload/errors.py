@@ -67,6 +67,8 @@ class ConfigError(AnyloadError):
 
     def __str__(self) -> str:
         count = len(self.problems)
+        if count == 1 and not self.problems[0].where:
+            return f"{self.source}: {self.problems[0].what}"
         width = max((len(problem.where) for problem in self.problems), default=0)
         lines = [f"{self.source} has {count} problem{'' if count == 1 else 's'}"]
         lines += [f"  {where:<{width}}  {what}".rstrip() for where, what in self.problems]

@@ -1,0 +1,315 @@
+"""The registry: what can be registered, and what is refused with both sides named."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anyload import (
+    Backend,
+    BackendConfig,
+    ConfigError,
+    Initializer,
+    LocalBackend,
+    ModelConfig,
+    RegistrationError,
+    Registry,
+)
+from anyload.errors import AnyloadError
+from anyload.registry import class_name
+from anyload.testing import returns_at_once
+
+
+class Good:
+    """A module."""
+
+    @classmethod
+    def load(cls, config: ModelConfig) -> Good:
+        """Load it."""
+        return cls()
+
+
+class Other(Good):
+    """Another one."""
+
+
+class Gpu(Backend):
+    """A backend."""
+
+    backend_type = "GPU"
+
+
+def refused(register: Any) -> str:
+    """Return the text of the refusal."""
+    with pytest.raises(RegistrationError) as caught:
+        register()
+    return str(caught.value)
+
+
+def test_the_decorator_returns_the_class() -> None:
+    """A module needs no base class, and stays what it is."""
+    assert Registry().module("m")(Good) is Good
+
+
+def test_registering_the_same_class_again_is_no_conflict() -> None:
+    """The same class for the same module and type is one registration."""
+    registry = Registry()
+    registry.module("m")(Good)
+    registry.module("m")(Good)
+    assert set(registry.modules["m"]) == {"LOCAL"}
+
+
+def test_a_conflict_names_both_sides() -> None:
+    """Two classes for one module and backend type are refused, by both names."""
+    registry = Registry()
+    registry.module("m")(Good)
+    text = refused(lambda: registry.module("m")(Other))
+    assert class_name(Good) in text
+    assert class_name(Other) in text
+
+
+def test_a_backend_type_conflict_names_both_sides() -> None:
+    """Two classes of one backend type are refused, by both names."""
+
+    class Local(Backend):
+        backend_type = "LOCAL"
+
+    text = refused(lambda: Registry().backend_type(Local))
+    assert class_name(Local) in text
+    assert class_name(LocalBackend) in text
+
+
+def test_base_module_says_the_module_id() -> None:
+    """An implementation for another backend type may name the module by its class."""
+    registry = Registry()
+    registry.backend_type(Gpu)
+    registry.module("m")(Good)
+    registry.module(backend_type="GPU", base_module=Good)(Other)
+    registry.module("m", backend_type="NPU", base_module="m")(returns_at_once())
+    assert set(registry.modules["m"]) == {"LOCAL", "GPU", "NPU"}
+    assert registry.accepted_types("m")[:2] == (Good, Other)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "says"),
+    [
+        ({"base_module": Other}, "is not registered"),
+        ({"base_module": "x"}, "'x' is not registered"),
+        ({"module_id": "n", "base_module": Good}, "module_id 'n', but base_module"),
+        ({}, "needs a module_id"),
+        ({"module_id": ""}, "needs a module_id"),
+        ({"module_id": "n", "backend_type": "gpu"}, "UPPERCASE"),
+        ({"module_id": "n", "supported_load_backends": "LOCAL"}, "must be a list"),
+    ],
+)
+def test_a_registration_that_makes_no_sense_is_refused(kwargs: dict[str, Any], says: str) -> None:
+    """What cannot work is refused when it is registered."""
+    registry = Registry()
+    registry.module("m")(Good)
+    assert says in refused(lambda: registry.module(**kwargs)(returns_at_once()))
+
+
+def test_a_base_class_of_two_modules_wants_the_id() -> None:
+    """Where a class implements two modules, its name alone does not say which is meant."""
+    registry = Registry()
+    registry.module("a")(Good)
+    registry.module("b")(Good)
+    text = refused(lambda: registry.module(backend_type="GPU", base_module=Good)(Other))
+    assert "a and b" in text
+
+
+async def _async_load(cls: type, config: ModelConfig) -> None:
+    """Load nothing."""
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({}, "no load"),
+        ({"load": 3}, "no load"),
+        ({"load": classmethod(_async_load)}, "async"),
+        ({"load": classmethod(lambda cls, config, key=None: None)}, "'key'"),
+        ({"load": classmethod(lambda cls, config, priority=0: None)}, "'priority'"),
+        ({"load": classmethod(lambda cls, config, timeout=None: None)}, "'timeout'"),
+        ({"load": Good.load, "exclusive_group": 3}, "exclusive_group"),
+        ({"load": Good.load, "exclusive_group": ""}, "exclusive_group"),
+    ],
+)
+def test_a_class_that_cannot_be_a_module_is_refused(body: dict[str, Any], says: str) -> None:
+    """The refusal says what is wrong with the class."""
+    assert says in refused(lambda: Registry().module("m")(type("Bad", (), body)))
+
+
+def test_something_that_is_no_class_is_refused() -> None:
+    """Modules and backend types are classes."""
+    not_a_class: Any = Good()
+    assert "is a class" in refused(lambda: Registry().module("m")(not_a_class))
+    assert "is a class" in refused(lambda: Registry().backend_type(not_a_class))
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({}, "backend_type is None"),
+        ({"backend_type": "gpu"}, "UPPERCASE"),
+        ({"backend_type": "GPU"}, "no start()"),
+        (
+            dict.fromkeys(("start", "stop", "register_config", "available"), print)
+            | {"backend_type": "GPU"},
+            "no Config",
+        ),
+    ],
+)
+def test_a_class_that_cannot_be_a_backend_is_refused(body: dict[str, Any], says: str) -> None:
+    """A backend is duck-typed too, but it must have everything."""
+    assert says in refused(lambda: Registry().backend_type(type("Bad", (), body)))
+
+
+def test_a_load_written_in_c_is_accepted() -> None:
+    """A callable without a signature is taken to want the config."""
+    registry = Registry()
+    registry.module("m")(type("InC", (), {"load": type}))
+    assert registry.implementations("m")["LOCAL"].argument == "config"
+
+
+def _takes(annotation: Any) -> Any:
+    def load(cls: type, path: Any) -> None:
+        """Load nothing."""
+
+    load.__annotations__["path"] = annotation
+    return type("Takes", (), {"load": classmethod(load)})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "argument"),
+    [
+        (str, "str"),
+        ("str", "str"),
+        ("'str'", "str"),
+        (Path, "Path"),
+        ("pathlib.Path", "Path"),
+        (ModelConfig, "config"),
+        ("no.such.thing()", "config"),
+    ],
+)
+def test_the_first_annotation_says_what_load_gets(annotation: Any, argument: str) -> None:
+    """A first parameter annotated str or Path gets the path; it is compared as text only."""
+    registry = Registry()
+    registry.module("m")(_takes(annotation))
+    assert registry.implementations("m")["LOCAL"].argument == argument
+
+
+def test_discover_reports_what_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plug-ins are added; one that is broken is listed with its reason and stops nothing."""
+
+    def register(registry: Registry) -> None:
+        registry.module("by-function")(Good)
+
+    plugins: dict[str, dict[str, Any]] = {
+        "anyload.backends": {"GPU": Gpu, "LOCAL": LocalBackend},
+        "anyload.modules": {"by-class": Good, "function": register, "worse": ZeroDivisionError()},
+    }
+
+    class Point:
+        def __init__(self, name: str, value: Any) -> None:
+            self.name = name
+            self._value = value
+
+        def load(self) -> Any:
+            """Return the plug-in, or fail to import it."""
+            if isinstance(self._value, Exception):
+                raise self._value
+            return self._value
+
+    def entry_points(*, group: str) -> list[Point]:
+        return [Point(name, value) for name, value in plugins[group].items()]
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    registry = Registry.discover()
+    assert set(registry.modules) == {"by-class", "by-function"}
+    assert set(registry.backend_types) == {"LOCAL", "GPU"}
+    (broken,) = registry.broken_plugins
+    assert (broken.group, broken.name) == ("anyload.modules", "worse")
+    assert "ZeroDivisionError" in broken.reason
+
+
+def test_discover_finds_the_installed_entry_points() -> None:
+    """The built-in plug-ins of the installed package are sound."""
+    registry = Registry.discover()
+    assert registry.broken_plugins == ()
+    assert "LOCAL" in registry.backend_types
+
+
+def test_repr_counts() -> None:
+    """The repr says how much is known."""
+    assert repr(Registry()) == "<Registry modules=0 backend_types=1>"
+
+
+def test_a_module_adjusts_its_backends_config() -> None:
+    """backend_config_override reaches every backend of that type, checked like any config."""
+
+    class Sized(Backend):
+        backend_type = "SIZED"
+
+        class Config(BackendConfig):
+            size: int = 1
+
+    registry = Registry()
+    registry.backend_type(Sized)
+    registry.module("m", "SIZED", backend_config_override={"size": 7})(Good)
+    priority = [{"type": "SIZED", "config": {"size": 2}}]
+    (backend,) = Initializer(registry, backend_priority=priority).backends
+    assert backend.config.model_dump() == {"size": 7}
+    assert repr(backend) == "<Sized SIZED>"
+
+
+def test_a_backend_that_cannot_be_made_is_a_config_error() -> None:
+    """What a backend's class raises names its place in the priority."""
+
+    class Broken(Backend):
+        backend_type = "BROKEN"
+
+        def __init__(self, config: BackendConfig) -> None:
+            raise OSError("no such device")
+
+    registry = Registry()
+    registry.backend_type(Broken)
+    with pytest.raises(ConfigError) as caught:
+        Initializer(registry, backend_priority=[{"type": "BROKEN"}])
+    (problem,) = caught.value.problems
+    assert problem.where == "backend_priority[0]"
+    assert "no such device" in problem.what
+
+
+def test_config_names_modules_and_backend_types_by_import_path() -> None:
+    """The operator's own classes are imported by path and added to a copy of the registry."""
+    registry = Registry()
+    config = {
+        "modules": {"mine": f"{__name__}:Good"},
+        "backend_types": {"GPU": f"{__name__}:Gpu"},
+        "backend_priority": [{"type": "GPU"}, {"type": "LOCAL"}],
+    }
+    initializer = Initializer.from_config(config, registry=registry)
+    assert [backend.backend_type for backend in initializer.backends] == ["GPU", "LOCAL"]
+    assert registry.modules == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("no_such_package:X", "No module named"),
+        (f"{__name__}:Absent", "Absent"),
+        (f"{__name__}:refused", "a module is a class"),
+    ],
+)
+def test_an_import_path_that_leads_nowhere_is_a_config_error(path: str, says: str) -> None:
+    """The error names the key and what went wrong."""
+    with pytest.raises(ConfigError) as caught:
+        Initializer.from_config({"modules": {"mine": path}}, registry=Registry())
+    (problem,) = caught.value.problems
+    assert problem.where == "modules.mine"
+    assert says in problem.what
+    assert isinstance(caught.value, AnyloadError)
