@@ -351,7 +351,7 @@ def test_a_missing_configuration_is_exit_code_2() -> None:
     """So it is in a process of its own, without a traceback."""
     done = run("load", "nowhere.yml", expect=2)
     assert done.stdout == ""
-    assert "nowhere.yml has 1 problem" in done.stderr
+    assert "nowhere.yml: not found" in done.stderr
 
 
 @pytest.mark.parametrize(

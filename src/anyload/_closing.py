@@ -55,7 +55,7 @@ class Closing:
             self.stage = "stopping"
             self._dispatch.to_stop = self._backends_to_stop()
             self._flights.stopping = len(self._dispatch.to_stop)
-            todo.workers += self._flights.stopping
+            todo.worker = True
             if self._flights.stopping:
                 at = self._flights.clock() + STOP_SECONDS
                 self._flights.alarms.set(at, self._stops_hang, self)

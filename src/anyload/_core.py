@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 from ._closing import Closing
@@ -128,14 +128,19 @@ class Core:
             self._flights.raise_priority(flight, priority)
         return flight
 
-    def join_with(
-        self, key: Hashable | None, begin: Callable[[], Flight], seat: Any, priority: int
+    def join_all(
+        self, requests: Iterable[tuple[Hashable | None, Flight, Any]], priority: int
     ) -> None:
-        """Take a seat of the caller's own making in the flight of a key; as `join` otherwise."""
+        """Take a seat of the caller's own making in each of some flights; as `join` otherwise.
+
+        Args:
+            requests: for each, the key, the flight to begin if the key has none, and the seat.
+            priority: higher goes first.
+        """
         todo = Todo()
-        begun = begin()
         with self._process.lock:
-            self._sit(key, begun, seat, priority, todo)
+            for key, begun, seat in requests:
+                self._sit(key, begun, seat, priority, todo)
         self._do(todo)
 
     def _sit(
@@ -294,6 +299,7 @@ class Core:
                 if task is not None:
                     task.finish(todo)
                 task = self._dispatch.take(thread_id, todo)
+                todo.worker = todo.worker or task is not None
             self._do(todo)
             if task is None:
                 return
@@ -323,8 +329,8 @@ class Core:
         for seat in todo.wakes:
             if not seat.wake():
                 self._lose(seat)
-        if todo.workers:
-            self._call_workers(todo.workers)
+        if todo.worker:
+            self._call_worker()
         next_at = self._flights.alarms.soonest
         if next_at is not None:
             self._watchdog.expect(next_at)
@@ -345,14 +351,14 @@ class Core:
             self._flights.leave(seat.flight, callers, todo)
         self._do(todo)
 
-    def _call_workers(self, wanted: int) -> None:
-        # Read without the lock: one worker too many finds nothing and rests, and one too few
-        # cannot be, because every worker looks again before it rests.
-        useful = self._dispatch.useful - self._workers.coming
-        if useful <= 0:
+    def _call_worker(self) -> None:
+        # One at a time: a worker that is coming has yet to take the lock, so it will see what
+        # was put there before this line, and one that finds something to do calls the next.
+        # Read without the lock: a worker too many finds nothing and rests.
+        if self._workers.coming or not self._dispatch.useful:
             return
         try:
-            self._workers.call(min(wanted, useful))
+            self._workers.call()
         except (RuntimeError, MemoryError) as error:
             self._cannot_start(error)
 

@@ -103,7 +103,7 @@ class Dispatch:
         self._slow_read_alarm_set = False
         if self._flights.to_resolve:
             self._readers = min(len(self._flights.reading) + 1, MOST_READERS)
-            todo.workers += 1
+            todo.worker = True
 
     def _stop(self) -> Task | None:
         if not self.to_stop:

@@ -89,7 +89,7 @@ class Flights:
             self._claim_key(flight, key)
         if flight.resolve is not None:
             self.to_resolve.append(flight)
-            todo.workers += 1
+            todo.worker = True
         else:
             self.advance(flight, todo)
 
@@ -136,7 +136,7 @@ class Flights:
         self.leave(flight, 1, todo)
         if flight.phase == "queued":
             self.queue.lane(flight).ask_again()
-            todo.workers += 1
+            todo.worker = True
 
     # From a name to a plan
 
@@ -241,7 +241,7 @@ class Flights:
         lane.push(flight)
         if self.outbox.wanted:
             self.outbox.put(Queued(flight.model, self.clock(), flight.candidate.backend_type))
-        todo.workers += 1
+        todo.worker = True
         self.review_nested(todo)
         self.review_obstacle(flight, todo)
 
@@ -305,7 +305,7 @@ class Flights:
         for lane in self.queue.lanes:
             if len(lane):
                 self._review_lane(lane, todo)
-        todo.workers += len(self.preparations.queued) + len(self.releases.queued)
+        todo.worker = True
         self.review_nested(todo)
 
     def review_nested(self, todo: Todo) -> None:
@@ -320,7 +320,7 @@ class Flights:
             for flight in list(lane):
                 self.review_obstacle(flight, todo)
         lane.ask_again()
-        todo.workers += 1
+        todo.worker = True
 
     def _holder_is_stuck(self, lane: Lane) -> bool:
         holder = self.process.obstacle(lane.resources, None)
@@ -397,7 +397,7 @@ class Flights:
             if flight.phase == "queued":
                 self.review_obstacle(flight, todo)
                 self.queue.lane(flight).ask_again()
-                todo.workers += 1
+                todo.worker = True
         self.review_nested(todo)
 
     def fail(self, flight: Flight, todo: Todo, cause: BaseException | None = None) -> None:

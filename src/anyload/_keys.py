@@ -23,8 +23,9 @@ def freeze_mapping(values: Mapping[str, Any]) -> Hashable:
     if not values:
         return None
     if SCALARS.issuperset(map(type, values.values())):
-        # All in C: this is on the path of every call with load kwargs.
-        return frozenset(zip(values, map(type, values.values()), values.values(), strict=True))
+        # All in C: this is on the path of every call with load kwargs. One mapping gives all
+        # three, so they cannot differ in length, and asking for that would double the cost.
+        return frozenset(zip(values, map(type, values.values()), values.values()))  # noqa: B905
     return frozenset((name, freeze(value)) for name, value in values.items())
 
 

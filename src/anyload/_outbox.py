@@ -58,6 +58,8 @@ class Outbox:
 def log_event(event: Event) -> None:
     """Write an event to the log: a warning where a thread is out of hand, else for information."""
     model = event.model
+    if not isinstance(event, (Abandoned, ThreadEnded)) and not logger.isEnabledFor(logging.INFO):
+        return
     match event:
         case Abandoned():
             logger.warning("the load of %r on %s is abandoned", model, event.backend)

@@ -128,7 +128,7 @@ class Preparations:
         elif preparation.phase == "idle":
             preparation.phase = "queued"
             self.queued[preparation] = None
-            todo.workers += 1
+            todo.worker = True
             self._review(preparation, todo)
 
     def leave(self, flight: Flight) -> None:

@@ -125,7 +125,7 @@ class Releases:
         if self._outbox.wanted:
             self._outbox.put(Discarded(model, self._clock(), candidate.backend_type, reason))
         self.queued.append(Release(model, candidate, value))
-        todo.workers += 1
+        todo.worker = True
 
     def first(self) -> Release | None:
         """Return a release whose group is free."""

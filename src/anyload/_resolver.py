@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Hashable, Mapping, Sequence
 
@@ -53,6 +54,7 @@ class Resolver:
         self._real_root = os.path.realpath(root) if confined else None
         self._catalogue_only = catalogue_only
         self._configs: dict[str, tuple[Stamp, ModelConfig]] = {}
+        self._plans: dict[tuple[str, str | None, int], Plan] = {}
 
     # In the caller's thread: no I/O
 
@@ -104,9 +106,10 @@ class Resolver:
             config = config if path == config.model_path else config.at(path)
             real = os.path.realpath(path)
             self._require_inside(real, label)
-            if not isinstance(model, ModelConfig) and not os.path.exists(real):
+            found = size_on_disk(real)
+            if found is None and not isinstance(model, ModelConfig):
                 raise ModelNotFoundError(label, f"there is no {path}")
-            size = size_on_disk(real)
+            size = found or 0
         unavailable = {
             place: reason for place, backend in self._asked if (reason := _unavailable(backend))
         }
@@ -153,6 +156,16 @@ class Resolver:
             raise ModelNotFoundError(label, f"it lies outside the model root {root}")
 
     def _plan(self, config: ModelConfig, label: str, unavailable: Mapping[int, str]) -> Plan:
+        """Return the plan of a model; models of one module differ in nothing but the name."""
+        if unavailable:
+            return self._make_plan(config, label, unavailable)
+        kind = (config.module_id, config.model_backend, self._registry.version)
+        known = self._plans.get(kind)
+        if known is None:
+            known = self._plans[kind] = self._make_plan(config, label, unavailable)
+        return Plan(label, known.module_id, known.steps, known.accepted)
+
+    def _make_plan(self, config: ModelConfig, label: str, unavailable: Mapping[int, str]) -> Plan:
         implementations = self._registry.implementations(config.module_id)
         if not implementations:
             known = ", ".join(sorted(self._registry.modules)) or "none"
@@ -169,20 +182,24 @@ class Resolver:
         )
 
 
-def size_on_disk(path: str) -> int:
-    """Return the bytes of a file, or of all files below a directory; 0 for what is not there."""
+def size_on_disk(path: str) -> int | None:
+    """Return the bytes of a file, or of all files below a directory; None if there is neither."""
     try:
-        if not os.path.isdir(path):
-            return os.stat(path).st_size
-        with os.scandir(path) as entries:
-            return sum(
-                size_on_disk(entry.path)
-                if entry.is_dir(follow_symlinks=False)
-                else entry.stat().st_size
-                for entry in entries
-            )
+        entries = os.scandir(path)
+    except NotADirectoryError:
+        return os.stat(path).st_size
     except OSError:
-        return 0
+        return None
+    total = 0
+    with entries:
+        for entry in entries:
+            # What vanishes or cannot be read while we look is left to the load to complain of.
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    total += size_on_disk(entry.path) or 0
+                else:
+                    total += entry.stat().st_size
+    return total
 
 
 def _read(directory: str, label: str) -> ModelConfig:

@@ -13,13 +13,13 @@ class Todo:
 
     Args:
         wakes: the callers to wake.
-        workers: how many worker threads should look for something to do.
+        worker: whether a worker thread should look for something to do.
         elsewhere: whether other initializers may go on, because a group or an import ended.
     """
 
-    __slots__ = ("elsewhere", "wakes", "workers")
+    __slots__ = ("elsewhere", "wakes", "worker")
 
     def __init__(self) -> None:
         self.wakes: list[Seat] = []
-        self.workers = 0
+        self.worker = False
         self.elsewhere = False

@@ -233,7 +233,7 @@ class Turns:
         backend = root.candidate.backend_type
         stack = thread_stack(root.thread_id)
         self._outbox.put(Abandoned(root.flight.model, self._flights.clock(), backend, stack))
-        todo.workers += 1
+        todo.worker = True
         todo.elsewhere = True
 
     def linger(self, turn: Turn) -> None:
@@ -287,7 +287,7 @@ class Turns:
             and self.may_start(flight)
         ):
             self.handed_over.append(self.begin(flight, None))
-            todo.workers += 1
+            todo.worker = True
 
     # The end of its thread's time in it
 
@@ -357,7 +357,7 @@ class Turns:
         if self._slots.overdue and self._slots.may_abandon:
             self._abandon(next(iter(self._slots.overdue)), todo)
             flights.review(todo)
-        todo.workers += 1
+        todo.worker = True
 
     def cannot_start(self, error: Exception, todo: Todo) -> None:
         """There is no thread to run anything: end every flight that has none."""

@@ -60,33 +60,32 @@ class Workers:
         # An initializer that is dropped without a close leaves no thread behind for long.
         weakref.finalize(source, self.dismiss)
 
-    def call(self, number: int) -> None:
-        """Have this many workers look for work, idle ones first.
+    def call(self) -> None:
+        """Have one more worker look for work, an idle one if there is any.
 
         Raises:
             RuntimeError: a thread was needed and could not be started.
             MemoryError: likewise.
         """
-        for _ in range(number):
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
+            self.coming += 1
+            if worker is None:
+                self.count += 1
+                self._number += 1
+        if worker is not None:
+            worker.call()
+            return
+        thread = threading.Thread(
+            target=_live, args=(self,), name=f"{self._name}-{self._number}", daemon=True
+        )
+        try:
+            thread.start()
+        except BaseException:
             with self._lock:
-                worker = self._idle.pop() if self._idle else None
-                self.coming += 1
-                if worker is None:
-                    self.count += 1
-                    self._number += 1
-            if worker is not None:
-                worker.call()
-                continue
-            thread = threading.Thread(
-                target=_live, args=(self,), name=f"{self._name}-{self._number}", daemon=True
-            )
-            try:
-                thread.start()
-            except BaseException:
-                with self._lock:
-                    self.count -= 1
-                    self.coming -= 1
-                raise
+                self.count -= 1
+                self.coming -= 1
+            raise
 
     def dismiss(self) -> None:
         """End the idle workers now, and the others when they have nothing left to do."""

@@ -22,7 +22,7 @@ from .reports import LoadReport
 Model = str | os.PathLike[str] | ModelConfig
 Request = Callable[[Any], tuple[Hashable | None, Callable[[], Flight]]]
 
-SUBMITTED_AT_ONCE = 64
+PORTION = 64
 """How many loads are begun before the loop gets a turn: about half a millisecond's worth."""
 
 
@@ -166,17 +166,19 @@ class BulkLoad:
         self._bell_seat = AsyncSeat(current_bell())
         try:
             while self._to_submit:
-                for _ in range(min(SUBMITTED_AT_ONCE, len(self._to_submit))):
-                    models = self._to_submit.popleft()
-                    key, begin = self._request(models[0])
-                    seat = BulkSeat(self, models)
-                    self._seats[seat] = None
-                    self._core.join_with(key, begin, seat, self._priority)
+                requests = [self._next() for _ in range(min(PORTION, len(self._to_submit)))]
+                self._core.join_all(requests, self._priority)
+                self._seats.update((seat, None) for _, _, seat in requests)
                 if self._to_submit:
                     await checkpoint()
         except BaseException:
             self.leave()
             raise
+
+    def _next(self) -> tuple[Hashable | None, Flight, BulkSeat]:
+        models = self._to_submit.popleft()
+        key, begin = self._request(models[0])
+        return key, begin(), BulkSeat(self, models)
 
     def _load_inside(self, parent: Turn) -> None:
         """Load one after another on the thread of the load that this loop is run in."""

@@ -203,7 +203,7 @@ class Initializer:
             return self._load_inside(parent, model, key, priority, load_kwargs, timeout)
         shared, begin = self._request(model, key, priority, load_kwargs)
         seat = self._core.thread_seat()
-        self._core.join_with(shared, begin, seat, priority)
+        self._core.join_all([(shared, begin(), seat)], priority)
         try:
             if not seat.wait(timeout):
                 raise TimeoutError(f"loading {self._resolver.label(model)!r} took over {timeout} s")

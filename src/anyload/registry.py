@@ -85,6 +85,8 @@ class Registry:
         self._returns: dict[str, tuple[type, ...]] = {}
         self._backend_types: dict[str, type[Backend]] = {}
         self._broken_plugins: list[BrokenPlugin] = []
+        self.version = 0
+        """Goes up with every registration, for those who keep what they derived."""
         self.backend_type(LocalBackend)
 
     @classmethod
@@ -166,6 +168,7 @@ class Registry:
             registered[backend_type] = implementation
             more = returns if isinstance(returns, tuple) else (returns,) if returns else ()
             self._returns[identity] = (*self._returns.get(identity, ()), *more)
+            self.version += 1
             return cls
 
         return register
