@@ -116,7 +116,7 @@ class TestReading:
     def test_a_configuration_cannot_be_changed(self) -> None:
         """It is frozen."""
         with pytest.raises(ValueError, match="frozen"):
-            InitializerConfig().warmup = False  # type: ignore[misc]
+            InitializerConfig().warmup = False
 
     def test_it_describes_itself(self) -> None:
         """The JSON schema names every key, for editors."""

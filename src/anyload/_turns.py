@@ -96,7 +96,8 @@ class Turns:
         """Return whether a flight at the head of its lane may start, as far as it alone goes."""
         if flight.predecessor is not None:
             return False
-        if any(seat.flight is flight for seat in self._process.nested_seats):
+        nested = self._process.nested_seats
+        if nested and any(seat.flight is flight for seat in nested):
             return False  # the load that waits for it runs it inline
         if self._admission is None:
             return True

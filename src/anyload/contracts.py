@@ -98,5 +98,5 @@ class Admission(Protocol):
         ...
 
     def ended(self, config: ModelConfig, size: int) -> None:
-        """A load's thread has ended, or was abandoned."""
+        """A load's thread has left it: not before that, even where the load was abandoned."""
         ...
