@@ -57,4 +57,4 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     import anyload
 
     with pytest.raises(AttributeError, match="no_such_name"):
-        anyload.no_such_name
+        anyload.no_such_name  # noqa: B018

@@ -16,7 +16,7 @@ from .registry import Registry
 
 CONFIG_FILE = "config.yml"
 
-# What a cached config was read from: another inode, size or time means another file.
+# What a cached fact was read from: another device, inode, size or time means another file.
 Stamp = tuple[int, int, int]
 
 
@@ -54,6 +54,7 @@ class Resolver:
         self._real_root = os.path.realpath(root) if confined else None
         self._catalogue_only = catalogue_only
         self._configs: dict[str, tuple[Stamp, ModelConfig]] = {}
+        self._places: dict[str, tuple[Stamp, str, int | None]] = {}
         self._plans: dict[tuple[str, str | None, int], Plan] = {}
 
     # In the caller's thread: no I/O
@@ -104,9 +105,7 @@ class Resolver:
         if config.model_path is not None:
             path = os.path.join(self._root, config.model_path)
             config = config if path == config.model_path else config.at(path)
-            real = os.path.realpath(path)
-            self._require_inside(real, label)
-            found = size_on_disk(real)
+            real, found = self._place(path, label)
             if found is None and not isinstance(model, ModelConfig):
                 raise ModelNotFoundError(label, f"there is no {path}")
             size = found or 0
@@ -149,6 +148,27 @@ class Resolver:
             self._configs[file] = stamp, config
             return config
         return _read(directory, label)  # says what is wrong with it
+
+    def _place(self, path: str, label: str) -> tuple[str, int | None]:
+        """Return the real path and the size of what is there, None if nothing is."""
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            self._places.pop(path, None)
+            real = os.path.realpath(path)
+            self._require_inside(real, label)
+            return real, None
+        # The size of a file that grows inside an unchanged directory is noticed late; it only
+        # orders loads. Where paths are confined, a cached real path would not do.
+        stamp = (status.st_dev, status.st_ino, status.st_mtime_ns)
+        cached = self._places.get(path)
+        if cached is not None and cached[0] == stamp and self._real_root is None:
+            return cached[1], cached[2]
+        real = os.path.realpath(path)
+        self._require_inside(real, label)
+        size = size_on_disk(real)
+        self._places[path] = stamp, real, size
+        return real, size
 
     def _require_inside(self, real: str, label: str) -> None:
         root = self._real_root
