@@ -33,9 +33,6 @@ class Alarms:
         self.soonest: float | None = None
         """No alarm rings before this. It may be too early, and can be read without the lock."""
 
-    def __len__(self) -> int:
-        return len(self._heap) - self._cancelled
-
     @property
     def next_at(self) -> float | None:
         """When the next alarm rings, on the monotonic clock."""

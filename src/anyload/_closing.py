@@ -45,8 +45,7 @@ class Closing:
             self._flights.alarms.set(at, self._grace_ended, self)
 
     def _grace_ended(self, _: Closing, todo: Todo) -> None:
-        if not self._turns.out_of_grace:
-            self._turns.cut(todo)
+        self._turns.cut(todo)
 
     def advance(self, todo: Todo) -> None:
         """Go to the next stage, where this one is over."""
@@ -63,16 +62,17 @@ class Closing:
             self.stage = "leaving"
 
     def _stops_hang(self, _: Closing, todo: Todo) -> None:
-        if self._flights.stopping:
+        if self.stage == "stopping":
             logger.warning("%d backends did not stop in time", self._flights.stopping)
-            self._flights.stopping = 0
+            self.stage = "leaving"
 
     @property
     def _drained(self) -> bool:
-        if any(turn.phase != "abandoned" for turn in self._turns.live):
-            return False
+        # First: what runs inside a load of another initializer is not ours to abandon.
         if self._turns.out_of_grace:
             return True
+        if any(turn.phase != "abandoned" for turn in self._turns.live):
+            return False
         flights = self._flights
         return not (
             flights.releases.queued or flights.releases.running or flights.preparations.running
@@ -101,4 +101,5 @@ class Closing:
             + len(flights.reading)
             + len(flights.releases.running)
             + len(flights.releases.queued)
+            + flights.stopping
         )

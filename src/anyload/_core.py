@@ -77,6 +77,7 @@ class Core:
 
     def after_fork(self) -> None:
         """Start empty in a forked child: the threads of the parent are not in it."""
+        self._turns.after_fork()
         self._start_afresh()
 
     # Callers

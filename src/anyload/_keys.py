@@ -26,7 +26,10 @@ def freeze_mapping(values: Mapping[str, Any]) -> Hashable:
         # All in C: this is on the path of every call with load kwargs. One mapping gives all
         # three, so they cannot differ in length, and asking for that would double the cost.
         return frozenset(zip(values, map(type, values.values()), values.values()))  # noqa: B905
-    return frozenset((name, freeze(value)) for name, value in values.items())
+    try:
+        return frozenset((name, freeze(value)) for name, value in values.items())
+    except RecursionError:  # a list that holds itself, for example
+        raise Unshareable("nested too deeply to be part of a key") from None
 
 
 def freeze(value: Any) -> Hashable:
@@ -52,4 +55,10 @@ def freeze(value: Any) -> Hashable:
 def _is_constant(value: Any) -> bool:
     # Hashable by value: its own __hash__ says so. An object that is only hashable by identity
     # may be changed between two calls, and then the calls are not the same.
-    return getattr(type(value), "__hash__", None) not in (None, object.__hash__)
+    if getattr(type(value), "__hash__", None) in (None, object.__hash__):
+        return False
+    try:
+        hash(value)
+    except Exception:  # a frozen dataclass with a list in it, for example
+        return False
+    return True

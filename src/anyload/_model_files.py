@@ -27,16 +27,13 @@ def read_model_fields(directory: str) -> dict[str, Any]:
     except FileRefused as refused:
         if refused.reason not in ("not found", "not a valid path"):
             raise ConfigError(path, [Problem("", refused.reason)]) from refused
-        raise ModelNotFoundError(directory, _missing(directory, refused.reason)) from refused
+        raise ModelNotFoundError(directory, _missing(directory)) from refused
     return parse_model_fields(text, path)
 
 
-def _missing(directory: str, reason: str) -> str:
-    try:
-        if os.path.isdir(directory):
-            return f"the directory has no {CONFIG_FILE}"
-        if os.path.exists(directory):
-            return "a file, not a model directory"
-    except ValueError:
-        return reason
+def _missing(directory: str) -> str:
+    if os.path.isdir(directory):
+        return f"the directory has no {CONFIG_FILE}"
+    if os.path.exists(directory):
+        return "a file, not a model directory"
     return "there is no such directory"

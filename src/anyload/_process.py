@@ -78,10 +78,6 @@ class Process:
         for core in list(self.cores):
             core.after_fork()
 
-    def holder(self, resource: str) -> Holder | None:
-        """Return the turn that holds a resource."""
-        return self._holders.get(resource)
-
     def obstacle(self, resources: tuple[str, ...], root: Holder | None) -> Holder | None:
         """Return a turn of another thread that holds one of these resources."""
         for resource in resources:
@@ -143,5 +139,5 @@ class Process:
 
 process = Process()
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows cannot fork
     os.register_at_fork(after_in_child=process.after_fork)

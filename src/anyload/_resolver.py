@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Hashable, Mapping, Sequence
 
 from ._flight import Resolved
@@ -54,7 +55,7 @@ class Resolver:
         self._real_root = os.path.realpath(root) if confined else None
         self._catalogue_only = catalogue_only
         self._configs: dict[str, tuple[Stamp, ModelConfig]] = {}
-        self._places: dict[str, tuple[Stamp, str, int | None]] = {}
+        self._places: dict[str, tuple[Stamp, str, int]] = {}
         self._plans: dict[tuple[str, str | None, int], Plan] = {}
 
     # In the caller's thread: no I/O
@@ -133,7 +134,7 @@ class Resolver:
 
     def _from_directory(self, directory: str, label: str) -> ModelConfig:
         if self._real_root is not None:
-            self._require_inside(os.path.realpath(directory), label)
+            self._real_path(directory, label)
         file = os.path.join(directory, CONFIG_FILE)
         try:
             status = os.lstat(file)
@@ -155,25 +156,28 @@ class Resolver:
             status = os.stat(path)
         except (OSError, ValueError):
             self._places.pop(path, None)
-            real = os.path.realpath(path)
-            self._require_inside(real, label)
-            return real, None
+            return self._real_path(path, label), None
         # The size of a file that grows inside an unchanged directory is noticed late; it only
         # orders loads. Where paths are confined, a cached real path would not do.
         stamp = (status.st_dev, status.st_ino, status.st_mtime_ns)
         cached = self._places.get(path)
         if cached is not None and cached[0] == stamp and self._real_root is None:
             return cached[1], cached[2]
-        real = os.path.realpath(path)
-        self._require_inside(real, label)
-        size = size_on_disk(real)
+        real = self._real_path(path, label)
+        size = size_on_disk(real) if stat.S_ISDIR(status.st_mode) else status.st_size
         self._places[path] = stamp, real, size
         return real, size
 
-    def _require_inside(self, real: str, label: str) -> None:
+    def _real_path(self, path: str, label: str) -> str:
+        """Return the real path; where models are confined it lies inside the root."""
+        try:
+            real = os.path.realpath(path)
+        except ValueError as error:  # a NUL or a lone surrogate
+            raise ModelNotFoundError(label, "not a valid path") from error
         root = self._real_root
         if root is not None and os.path.commonpath([root, real]) != root:
             raise ModelNotFoundError(label, f"it lies outside the model root {root}")
+        return real
 
     def _plan(self, config: ModelConfig, label: str, unavailable: Mapping[int, str]) -> Plan:
         """Return the plan of a model; models of one module differ in nothing but the name."""
@@ -202,23 +206,20 @@ class Resolver:
         )
 
 
-def size_on_disk(path: str) -> int | None:
-    """Return the bytes of a file, or of all files below a directory; None if there is neither."""
-    try:
-        entries = os.scandir(path)
-    except NotADirectoryError:
-        return os.stat(path).st_size
-    except OSError:
-        return None
-    total = 0
-    with entries:
-        for entry in entries:
-            # What vanishes or cannot be read while we look is left to the load to complain of.
-            with contextlib.suppress(OSError):
-                if entry.is_dir(follow_symlinks=False):
-                    total += size_on_disk(entry.path) or 0
-                else:
-                    total += entry.stat().st_size
+def size_on_disk(directory: str) -> int:
+    """Return the bytes of all files below a directory.
+
+    What vanishes or cannot be read while we look is left to the load to complain of.
+    """
+    total, todo = 0, [directory]
+    while todo:
+        with contextlib.suppress(OSError), os.scandir(todo.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(entry.path)
+                    else:
+                        total += entry.stat().st_size
     return total
 
 

@@ -327,7 +327,11 @@ class Turns:
         attempt = _attempt(turn, result.outcome, result.reason, result.stack, result.error)
         flight.load_seconds += attempt.load_seconds or 0.0
         if flight.phase == "settled":
-            # Settled under its thread, as only a thread that could not be started is.
+            # A close has cut it short inside a load of another initializer, whose thread it is.
+            if result.outcome == "loaded":
+                value, result.value = result.value, None
+                reason = "its initializer was closed"
+                flights.releases.add(flight.model, turn.candidate, value, reason, todo)
             return
         if result.outcome != "loaded":
             flights.record(flight, attempt, todo)
@@ -376,6 +380,10 @@ class Turns:
         turns, self.handed_over = self.handed_over, []
         for turn in turns:
             self.ended(turn, Result("raised", reason=reason), todo)
+
+    def after_fork(self) -> None:
+        """Forget the turns of the parent process; this child may be forked from one of them."""
+        self._live.clear()
 
     # Closing
 
