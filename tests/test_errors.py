@@ -1,11 +1,13 @@
-"""Errors are fields; the text is derived from them, and they pickle."""
+"""Every error: its fields, its text, and that it survives pickling."""
 
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 
+import anyload
 from anyload import (
     AnyloadError,
     Attempt,
@@ -13,6 +15,7 @@ from anyload import (
     ClosedError,
     ConfigError,
     IntegrityError,
+    LoadCancelled,
     LoadError,
     LoadReport,
     LoadTimeoutError,
@@ -26,109 +29,250 @@ from anyload import (
 )
 from anyload.errors import LONGEST_TEXT, Problem, describe
 
-ATTEMPTS = (
-    Attempt("GPU", "raised", "MemoryError: CUDA out of memory", "m.Gpu", 0.0, 0.41, "a.py:1 f"),
-    Attempt("ONNX", "skipped", "module 's' has no ONNX implementation"),
-    Attempt("LOCAL", "timed_out", "after 30 s", "m.Local", 0.0, 30.0, "w.py:88 read_block"),
-)
-REPORT = LoadReport("models/s", "s", None, ATTEMPTS, 0.0, 30.41, 30.5)
-STUCK = StuckLoad("models/s", "GPU", 12.0, False, "a.py:1 f\nw.py:88 read_block")
+RAISED = Attempt("GPU", "raised", "MemoryError: full", "m.Model", 0.5, 0.41, "stack", MemoryError())
+DECLINED = Attempt("LOCAL", "timed_out", "no answer in 3 s", "m.Model", 0.0, 3.0)
+ATTEMPTS = (RAISED, DECLINED)
+REPORT = LoadReport("x", "m", None, ATTEMPTS, 0.5, 3.41, 4.0)
+STUCK = StuckLoad("y", "LOCAL", 90.0, False, "a.py:1 f\nb.py:88 read_block")
 
-EVERY: list[AnyloadError] = [
-    ConfigError("models.yml", [Problem("a", "unknown key"), Problem("b.c", "missing")]),
-    RegistrationError("the registry", [Problem("x.Y", "it has no load classmethod")]),
-    ModelNotFoundError("models/s", "there is no such directory"),
-    LoadError("models/s", "s", ATTEMPTS, REPORT),
-    LoadTimeoutError("models/s", "s", ATTEMPTS, REPORT, limit=60.0),
-    SaturatedError("models/s", [STUCK]),
-    ReentrantLoadError("a", ["a", "b", "a"]),
-    WrongTypeError("x.Y", "an int", "an instance of x.Y"),
-    ClosedError("models/s"),
-    IntegrityError("weights.bin", "sha256 differs"),
-    UnsafeArchiveError("m.zip", "../evil", "leads out of the directory"),
+ROWS = """
+  1. GPU    raised     MemoryError: full (0.41 s)
+  2. LOCAL  timed out  no answer in 3 s"""
+
+ERRORS: list[tuple[AnyloadError, dict[str, Any], str]] = [
+    (
+        ConfigError("a.yml", [Problem("", "empty")]),
+        {"source": "a.yml", "problems": (("", "empty"),)},
+        "a.yml: empty",
+    ),
+    (
+        ConfigError("a.yml", [Problem("key", "bad")]),
+        {"source": "a.yml", "problems": (("key", "bad"),)},
+        "a.yml has 1 problem\n  key  bad",
+    ),
+    (
+        ConfigError("a.yml", iter([Problem("longer", "bad"), Problem("b", "worse")])),
+        {"source": "a.yml", "problems": (("longer", "bad"), ("b", "worse"))},
+        "a.yml has 2 problems\n  longer  bad\n  b       worse",
+    ),
+    (ConfigError("a.yml", []), {"source": "a.yml", "problems": ()}, "a.yml has 0 problems"),
+    (
+        RegistrationError("the registry", [Problem("pkg.Cls", "no load")]),
+        {"source": "the registry", "problems": (("pkg.Cls", "no load"),)},
+        "the registry has 1 problem\n  pkg.Cls  no load",
+    ),
+    (
+        ModelNotFoundError("x\n", "nothing there"),
+        {"model": "x\n", "reason": "nothing there"},
+        "model 'x\\n' not found: nothing there",
+    ),
+    (
+        LoadError("x"),
+        {"model": "x", "module_id": None, "attempts": (), "report": None},
+        "no backend could load 'x'",
+    ),
+    (
+        LoadError("x", "m", iter(ATTEMPTS), REPORT),
+        {"model": "x", "module_id": "m", "attempts": ATTEMPTS, "report": REPORT},
+        "no backend could load 'x' (module 'm')" + ROWS,
+    ),
+    (
+        LoadTimeoutError("x", "m", ATTEMPTS, REPORT, limit=30),
+        {"model": "x", "module_id": "m", "attempts": ATTEMPTS, "report": REPORT, "limit": 30},
+        "'x' was not loaded within load_timeout, 30 s (module 'm')" + ROWS,
+    ),
+    (
+        SaturatedError("x", [STUCK]),
+        {"model": "x", "stuck": (STUCK,)},
+        (
+            "cannot load 'x': every slot is held by a load that is past its limit\n"
+            "  'y' on LOCAL, overdue for 90 s, in b.py:88 read_block\n"
+            "restart the process, or raise max_abandoned_loads to go on without those threads"
+        ),
+    ),
+    (
+        ReentrantLoadError("x", iter(["x", "group g", "x"])),
+        {"model": "x", "chain": ("x", "group g", "x")},
+        "loading 'x' would wait for itself: x -> group g -> x",
+    ),
+    (
+        WrongTypeError("m.Model", "an int", "m.Model"),
+        {"implementation": "m.Model", "returned": "an int", "expected": "m.Model"},
+        "m.Model.load returned an int; expected m.Model",
+    ),
+    (ClosedError("x"), {"model": "x"}, "cannot load 'x': the initializer is closed"),
+    (
+        IntegrityError("w.bin", "size 1, not 2"),
+        {"path": "w.bin", "reason": "size 1, not 2"},
+        "w.bin: size 1, not 2",
+    ),
+    (
+        UnsafeArchiveError("a.tar", "../x", "leaves the directory"),
+        {"archive": "a.tar", "member": "../x", "reason": "leaves the directory"},
+        "a.tar: member '../x' leaves the directory",
+    ),
 ]
 
 
-@pytest.mark.parametrize("error", EVERY, ids=lambda error: type(error).__name__)
-def test_every_error_pickles(error: AnyloadError) -> None:
-    """A pickled error comes back with its fields and its text."""
-    twin = pickle.loads(pickle.dumps(error))
-    assert type(twin) is type(error)
-    assert vars(twin) == vars(error)
-    assert str(twin) == str(error)
+@pytest.mark.parametrize(
+    ("error", "fields", "text"), ERRORS, ids=[type(row[0]).__name__ for row in ERRORS]
+)
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_an_error_is_its_fields_here_and_in_another_process(
+    error: AnyloadError, fields: dict[str, Any], text: str, protocol: int
+) -> None:
+    """The fields and the text of an error are the same after pickling."""
+    for twin in (error, pickle.loads(pickle.dumps(error, protocol))):
+        assert type(twin) is type(error)
+        assert {name: getattr(twin, name) for name in fields} == fields
+        assert str(twin) == text
 
 
-def test_a_load_error_reads_as_a_table() -> None:
-    """It says what was asked, then one aligned row per attempt."""
-    assert str(LoadError("models/s", "s", ATTEMPTS)).splitlines() == [
-        "no backend could load 'models/s' (module 's')",
-        "  1. GPU    raised     MemoryError: CUDA out of memory (0.41 s)",
-        "  2. ONNX   skipped    module 's' has no ONNX implementation",
-        "  3. LOCAL  timed out  after 30 s",
-    ]
+def test_every_error_is_tested() -> None:
+    """The table above misses no error that anyload has."""
+    known = {
+        value
+        for value in vars(anyload.errors).values()
+        if isinstance(value, type) and issubclass(value, BaseException)
+    }
+    tested = {type(row[0]) for row in ERRORS}
+    assert known - tested == {AnyloadError, BulkLoadError, LoadCancelled}
+    assert {kind for kind in known if not issubclass(kind, AnyloadError)} == {LoadCancelled}
 
 
-def test_a_load_timeout_is_not_a_timeout_error() -> None:
-    """Callers tell it from their own fail_after."""
-    error = LoadTimeoutError("models/s", limit=60.0)
-    assert not isinstance(error, TimeoutError)
-    assert "within load_timeout, 60 s" in str(error)
+def test_a_load_timeout_is_no_timeout_error() -> None:
+    """A caller's own fail_after can be told from load_timeout."""
+    assert not issubclass(LoadTimeoutError, TimeoutError)
+    assert issubclass(LoadTimeoutError, LoadError)
+    assert not issubclass(LoadCancelled, Exception)
 
 
-def test_a_saturated_error_names_the_stuck() -> None:
-    """It says which loads hold the slots, for how long and where they are."""
-    text = str(SaturatedError("models/t", [STUCK]))
-    assert "'models/s' on GPU, overdue for 12 s, in w.py:88 read_block" in text
+def test_a_pickled_attempt_leaves_the_exception_behind() -> None:
+    """Its text stays; exceptions of other libraries often cannot be pickled."""
 
+    class Local(Exception):
+        """It cannot be pickled."""
 
-def test_a_config_error_lists_its_problems() -> None:
-    """Each problem has a row; a single one that concerns the whole file has none."""
-    assert str(EVERY[0]).splitlines() == [
-        "models.yml has 2 problems",
-        "  a    unknown key",
-        "  b.c  missing",
-    ]
-    assert str(ConfigError("x.yml", [Problem("", "empty")])) == "x.yml: empty"
-
-
-def test_an_attempt_leaves_its_exception_behind_when_pickled() -> None:
-    """Exceptions of other libraries often do not survive pickling; the text of them does."""
-    attempt = Attempt("GPU", "raised", "ValueError: x", error=ValueError("x"))
+    attempt = Attempt("GPU", "raised", "Local: no", "m.Model", 0.5, 0.41, "stack", Local("no"))
     twin = pickle.loads(pickle.dumps(attempt))
     assert twin == attempt
-    assert twin.error is None
-    assert str(twin) == "GPU  raised  ValueError: x"
+    assert (twin.reason, twin.stack, twin.error) == ("Local: no", "stack", None)
+    assert pickle.loads(pickle.dumps(STUCK)) == STUCK
+    again = pickle.loads(pickle.dumps(REPORT))
+    assert again == REPORT
+    assert again.attempts[0].error is None
 
 
-def test_a_report_reads_as_a_table() -> None:
-    """The first line is the outcome."""
-    loaded = Attempt("LOCAL", "loaded", "", "m.Local", 0.0, 0.02)
-    report = LoadReport("models/s", "s", "LOCAL", (loaded,), 0.0, 0.02, 0.03)
-    assert str(report).splitlines() == [
-        "models/s: loaded on LOCAL in 30 ms",
-        "  1. LOCAL  loaded  in 20 ms",
-    ]
-    assert str(REPORT).startswith("models/s: not loaded in 30.5 s")
+@pytest.mark.parametrize(
+    ("attempt", "text"),
+    [
+        (RAISED, "GPU  raised  MemoryError: full (0.41 s)"),
+        (DECLINED, "LOCAL  timed out  no answer in 3 s"),
+        (Attempt("LOCAL", "loaded", load_seconds=0.003), "LOCAL  loaded (3 ms)"),
+        (Attempt("TPU", "skipped", "no card"), "TPU  skipped  no card"),
+    ],
+)
+def test_an_attempt_reads_as_one_row(attempt: Attempt, text: str) -> None:
+    """Backend, outcome, reason, and how long it took where that says anything."""
+    assert str(attempt) == text
 
 
-def test_a_bulk_error_is_a_group_and_keeps_what_loaded() -> None:
-    """Splitting it keeps the models; pickling leaves them behind, they belong to this process."""
-    closed, missing = ClosedError("a"), ModelNotFoundError("b", "gone")
-    error = BulkLoadError("2 of 3", [closed, missing], {"c": 3}, {"a": closed, "b": missing})
-    some, rest = error.split(ClosedError)
-    assert isinstance(some, BulkLoadError)
+def test_a_report_says_what_came_of_it() -> None:
+    """The first line is the outcome, and then the attempts are listed."""
+    assert str(REPORT) == "x: not loaded in 4 s" + ROWS
+    loaded = Attempt("LOCAL", "loaded", load_seconds=1234.5)
+    report = LoadReport("x", "m", "LOCAL", (loaded,), 0, 1234.5, 1234.5)
+    assert str(report) == "x: loaded on LOCAL in 1234 s\n  1. LOCAL  loaded  in 1234 s"
+
+
+def test_a_stuck_load_says_where_it_is() -> None:
+    """Without a stack it says the rest."""
+    assert str(StuckLoad("y", "GPU", 0.5, True, "")) == "'y' on GPU, abandoned for 0.5 s"
+
+
+# Bulk
+
+
+def bulk() -> BulkLoadError:
+    failed = {"a": ClosedError("a"), "b": ModelNotFoundError("b", "gone"), "c": ClosedError("c")}
+    return BulkLoadError("3 of 4 failed", list(failed.values()), {"d": object()}, failed)
+
+
+def test_a_bulk_error_holds_what_loaded_and_what_did_not() -> None:
+    """It is a group of exceptions and an AnyloadError; its mappings are empty if not given."""
+    error = bulk()
+    assert isinstance(error, AnyloadError)
+    assert isinstance(error, ExceptionGroup)
+    assert list(error.failed.values()) == list(error.exceptions)
+    assert list(error.models) == ["d"]
+    assert str(error) == "3 of 4 failed (3 sub-exceptions)"
+    bare = BulkLoadError("one", [ClosedError("a")])
+    assert (bare.models, bare.failed) == ({}, {})
+
+
+def test_the_parts_of_a_bulk_error_know_their_models() -> None:
+    """split() and except* give errors of the same kind, each with its own failures."""
+    error = bulk()
+    closed, rest = error.split(ClosedError)
+    assert isinstance(closed, BulkLoadError)
     assert isinstance(rest, BulkLoadError)
-    assert (some.failed, rest.failed) == ({"a": closed}, {"b": missing})
-    assert some.models == {"c": 3}
-    twin = pickle.loads(pickle.dumps(error))
+    assert (list(closed.failed), list(rest.failed)) == (["a", "c"], ["b"])
+    assert list(closed.exceptions) == list(closed.failed.values())
+    assert closed.models is rest.models is error.models
+    seen: list[Any] = []
+    try:
+        raise error
+    except* ModelNotFoundError as group:
+        seen.append(group)
+    except* ClosedError as group:
+        seen.append(group)
+    assert [type(part) for part in seen] == [BulkLoadError, BulkLoadError]
+    assert [list(part.failed) for part in seen] == [["b"], ["a", "c"]]
+    assert error.subgroup(KeyError) is None
+
+
+def test_a_pickled_bulk_error_leaves_the_models_behind() -> None:
+    """The failures go with it; models are large, and belong to their process."""
+    twin = pickle.loads(pickle.dumps(bulk()))
+    assert type(twin) is BulkLoadError
     assert twin.models == {}
-    assert [type(one) for one in twin.exceptions] == [ClosedError, ModelNotFoundError]
-    assert BulkLoadError("none", [closed]).models == {}
+    assert {name: str(error) for name, error in twin.failed.items()} == {
+        name: str(error) for name, error in bulk().failed.items()
+    }
+    assert list(twin.exceptions) == list(twin.failed.values())
+    assert twin.message == "3 of 4 failed"
 
 
-def test_describe_cuts_what_is_endless() -> None:
-    """A huge message is cut to 4 kB and says so."""
-    text = describe(ValueError("x" * 10 * LONGEST_TEXT))
-    assert len(text) < LONGEST_TEXT + 100
-    assert "more characters" in text
-    assert describe(ValueError()) == "ValueError"
+# Describing what others raise
+
+
+class Broken(Exception):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+class NoText(Exception):
+    def __str__(self) -> str:
+        return None  # type: ignore[return-value]  # noqa: PLE0307
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("bad"), "ValueError: bad"),
+        (ValueError(), "ValueError"),
+        (Broken(), "Broken: <its text could not be made: KeyboardInterrupt>"),
+        (NoText(), "NoText: <its text could not be made: TypeError>"),
+    ],
+)
+def test_any_exception_can_be_described(error: Exception, text: str) -> None:
+    """An exception whose text is empty or broken is described all the same."""
+    assert describe(error) == text
+
+
+def test_an_endless_text_is_cut() -> None:
+    """The beginning is kept, and how much is missing is said."""
+    text = describe(ValueError("x" * 10_000))
+    assert text.startswith("ValueError: xxx")
+    assert text.endswith(f"... ({10_000 + len('ValueError: ') - LONGEST_TEXT} more characters)")
+    assert len(text) < LONGEST_TEXT + 50

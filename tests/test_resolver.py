@@ -1,158 +1,367 @@
-"""Names, paths, roots and the catalogue, as a caller of the initializer sees them."""
+"""Names, paths and model directories, as an initializer meets them."""
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from calls import GPU_THEN_LOCAL, error_of
+from scenes import Gpu, model_on_disk, registry_of
 
-from anyload import (
-    AnyloadError,
-    Backend,
-    ConfigError,
-    Initializer,
-    LoadError,
-    ModelConfig,
-    ModelNotFoundError,
-    Registry,
-)
-from anyload.testing import returns_at_once
+from anyload import ConfigError, Initializer, ModelConfig, ModelNotFoundError, Registry
+from anyload._resolver import size_on_disk
+from anyload.testing import FakeModel
 
 
 def registry() -> Registry:
-    registry = Registry()
-    registry.module("m")(returns_at_once())
-    return registry
+    return registry_of(m=FakeModel)
 
 
-def model(path: Path, text: str = "module_id: m\n") -> Path:
-    path.mkdir(parents=True)
-    (path / "config.yml").write_text(text)
-    return path
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    directory = tmp_path / "root"
+    directory.mkdir()
+    model_on_disk(directory)
+    model_on_disk(tmp_path, "m", "outside")
+    return directory
 
 
-@pytest.mark.parametrize("name", ["../x", "..", "/etc", "a/../../x", "link"])
-async def test_nothing_outside_the_root_is_loaded(tmp_path: Path, name: str) -> None:
-    """With model_root set, a path or a link that leads out of it is not found."""
-    model(tmp_path / "x")
-    root = tmp_path / "root"
-    model(root / "a")
-    (root / "link").symlink_to(tmp_path / "x")
+async def refusal(initializer: Initializer, model: Any) -> str:
+    """Return why there is no such model, which must be said at once and leave nothing behind."""
+    began = time.monotonic()
+    error = await error_of(initializer, model)
+    assert time.monotonic() - began < 1
+    assert isinstance(error, ModelNotFoundError), error
+    assert error.model == (str(model) if isinstance(model, ModelConfig) else os.fspath(model))
+    assert initializer.statistics().loaded == 0
+    return error.reason
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside", "..", "/etc/passwd", "a/../../outside", "../root_too", "absent/../.."]
+)
+async def test_a_name_that_leaves_the_root_is_refused(root: Path, name: str) -> None:
+    """Where models are confined, no spelling leads out, whether or not something is there."""
     async with Initializer(registry(), model_root=str(root)) as initializer:
-        with pytest.raises(ModelNotFoundError, match=r"outside the model root|not found"):
-            await initializer.init(name)
-        assert (await initializer.init("a")).config.model_path == str(root / "a")
+        assert await refusal(initializer, name) == f"it lies outside the model root {root}"
+        assert await refusal(initializer, Path(name)) == f"it lies outside the model root {root}"
+        config = ModelConfig("m", name)
+        assert await refusal(initializer, config) == f"it lies outside the model root {root}"
 
 
-@pytest.mark.parametrize("name", ["", "a\0b", "a\nb", "nowhere"])
-async def test_a_name_that_cannot_be_is_not_found(tmp_path: Path, name: str) -> None:
-    """The error carries the name as it was asked for."""
-    async with Initializer(registry(), model_root=str(tmp_path)) as initializer:
-        with pytest.raises(ModelNotFoundError) as caught:
-            await initializer.init(name)
-    assert caught.value.model == name
+async def test_a_link_out_of_the_root_is_refused(root: Path) -> None:
+    """A link to a model outside is no way out; one to a model inside is a model."""
+    (root / "out").symlink_to(root.parent / "outside")
+    (root / "in").symlink_to(root / "m")
+    async with Initializer(registry(), model_root=str(root)) as initializer:
+        assert await refusal(initializer, "out") == f"it lies outside the model root {root}"
+        config = ModelConfig("m", "out")
+        assert await refusal(initializer, config) == f"it lies outside the model root {root}"
+        assert (await initializer.init("in")).config.model_path == str(root / "in")
 
 
-async def test_catalogue_only_refuses_paths(tmp_path: Path) -> None:
-    """What is not in the catalogue is not found, and the error lists what is."""
-    here = model(tmp_path / "a")
-    models = {
-        "known": {"module_id": "m", "labels": ["x"]},
-        "gone": {"module_id": "m", "model_path": str(tmp_path / "gone")},
+async def test_a_link_that_is_turned_outwards_is_refused_the_next_time(root: Path) -> None:
+    """What was inside once is looked at again at every load."""
+    (root / "link").symlink_to(root / "m")
+    async with Initializer(registry(), model_root=str(root)) as initializer:
+        await initializer.init("link")
+        (root / "link").unlink()
+        (root / "link").symlink_to(root.parent / "outside")
+        error = await error_of(initializer, "link")
+        assert isinstance(error, ModelNotFoundError)
+        assert "outside the model root" in error.reason
+
+
+async def test_without_a_root_paths_lead_anywhere(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative paths begin where the initializer was made, wherever the process goes later."""
+    monkeypatch.chdir(root)
+    async with Initializer(registry()) as initializer:
+        monkeypatch.chdir("/")
+        loaded = await initializer.init("../outside")
+        assert Path(loaded.config.model_path) == root / "../outside"
+
+
+@pytest.mark.parametrize("confined", [False, True])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "the name is empty"),
+        (".", "the directory has no config.yml"),
+        ("a\0b", "a path cannot hold a NUL or a newline"),
+        ("a\nb", "a path cannot hold a NUL or a newline"),
+        ("absent", "there is no such directory"),
+        ("-rf", "there is no such directory"),
+        ("a\\..\\b", "there is no such directory"),
+        ("%2e%2e/outside", "there is no such directory"),
+        ("m/config.yml", "a file, not a model directory"),
+        ("a/" * 1900, "there is no such directory"),
+    ],
+)
+async def test_a_name_of_nothing_says_what_is_missing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, confined: bool, name: str, reason: str
+) -> None:
+    """A name that is no model directory is refused at once, with what was looked for."""
+    monkeypatch.chdir(root)
+    options: dict[str, Any] = {"model_root": str(root)} if confined else {}
+    async with Initializer(registry(), **options) as initializer:
+        assert await refusal(initializer, name) == reason
+
+
+async def test_a_name_that_is_too_long_is_refused(root: Path) -> None:
+    """The system's reason is kept."""
+    async with Initializer(registry(), model_root=str(root)) as initializer:
+        error = await error_of(initializer, "x" * 300)
+        assert isinstance(error, ConfigError)
+        assert "name too long" in str(error)
+
+
+@pytest.mark.parametrize("confined", [False, True])
+@pytest.mark.parametrize("path", ["a\0b", "\ud800"])
+async def test_a_config_with_a_path_that_is_none_is_refused(
+    root: Path, confined: bool, path: str
+) -> None:
+    """A NUL or a lone surrogate cannot be in a path; no ValueError gets through."""
+    options: dict[str, Any] = {"model_root": str(root)} if confined else {}
+    async with Initializer(registry(), **options) as initializer:
+        assert await refusal(initializer, ModelConfig("m", path)) == "not a valid path"
+
+
+async def test_a_confined_name_that_is_no_path_is_refused(root: Path) -> None:
+    """A lone surrogate in a name is refused as well."""
+    async with Initializer(registry(), model_root=str(root)) as initializer:
+        assert await refusal(initializer, "\ud800") == "not a valid path"
+
+
+# The catalogue
+
+
+def catalogue(**paths: str) -> dict[str, Any]:
+    return {name: {"module_id": "m", "model_path": path} for name, path in paths.items()}
+
+
+async def test_a_catalogue_alone_refuses_every_path(root: Path) -> None:
+    """With catalogue_only, a name that is not configured is refused, be it a path that exists."""
+    options: dict[str, Any] = {
+        "model_root": str(root),
+        "catalogue_only": True,
+        "models": catalogue(b="m", a="m"),
     }
-    async with Initializer(registry(), models=models, catalogue_only=True) as initializer:
-        assert initializer.catalogue == ("known", "gone")
-        assert (await initializer.init("known")).config.labels == ["x"]
-        with pytest.raises(ModelNotFoundError, match="gone, known"):
-            await initializer.init(here)
-        with pytest.raises(ModelNotFoundError, match="there is no"):
-            await initializer.init("gone")
+    async with Initializer(registry(), **options) as initializer:
+        known = "the catalogue has a, b, and paths are refused"
+        for model in ("m", str(root / "m"), Path("m"), Path("a"), "../outside", "a\0b", ""):
+            assert await refusal(initializer, model) == known
+        assert (await initializer.init("a")).config.model_path == str(root / "m")
 
 
-async def test_a_config_that_changed_is_read_again(tmp_path: Path) -> None:
-    """A config.yml is kept only as long as it is the same file."""
-    here = model(tmp_path / "a", "module_id: m\nlabel: one\n")
-    async with Initializer(registry()) as initializer:
-        assert (await initializer.init(here)).config.label == "one"
-        assert (await initializer.init(here)).config.label == "one"
-        (here / "config.yml").write_text("module_id: m\nlabel: three\n")
-        assert (await initializer.init(here)).config.label == "three"
-        (here / "config.yml").unlink()
-        with pytest.raises(ModelNotFoundError, match=r"no config\.yml"):
-            await initializer.init(here)
+async def test_a_catalogue_cannot_lead_out_of_the_root(root: Path) -> None:
+    """An entry with a path outside is refused, and so is one with nothing there."""
+    (root / "out").symlink_to(root.parent / "outside")
+    models = catalogue(linked="out", gone="absent")
+    options: dict[str, Any] = {"model_root": str(root), "catalogue_only": True, "models": models}
+    async with Initializer(registry(), **options) as initializer:
+        assert "outside the model root" in await refusal(initializer, "linked")
+        assert await refusal(initializer, "gone") == f"there is no {root / 'absent'}"
 
 
-async def test_a_module_that_is_not_registered_says_what_is() -> None:
-    """The error names the registered modules."""
-    async with Initializer(registry()) as initializer:
-        with pytest.raises(ConfigError, match="registered modules are m"):
-            await initializer.init(ModelConfig("unknown"))
+async def test_an_empty_catalogue_says_so(root: Path) -> None:
+    """Nothing can be loaded by name then."""
+    async with Initializer(registry(), catalogue_only=True) as initializer:
+        reason = await refusal(initializer, str(root / "m"))
+        assert reason == "the catalogue has nothing, and paths are refused"
 
 
-async def test_an_unavailable_backend_is_skipped_with_its_reason(tmp_path: Path) -> None:
-    """What available() says, or raises, is the reason of the skip."""
-
-    class Gpu(Backend):
-        backend_type = "GPU"
-
-        def available(self) -> str | None:
-            return "there is no GPU"
-
-    class Npu(Backend):
-        backend_type = "NPU"
-
-        def available(self) -> str | None:
-            raise OSError("the driver is broken")
-
-    known = registry()
-    known.backend_type(Gpu)
-    known.backend_type(Npu)
-    priority = [{"type": "GPU"}, {"type": "NPU"}]
-    async with Initializer(known, backend_priority=priority) as initializer:
-        with pytest.raises(LoadError) as caught:
-            await initializer.init(model(tmp_path / "a"))
-        plan = await initializer.plan(tmp_path / "a")
-    assert [attempt.outcome for attempt in caught.value.attempts] == ["skipped", "skipped"]
-    assert [skip.reason for skip in plan.skipped] == [
-        "there is no GPU",
-        "available() raised OSError: the driver is broken",
-    ]
-    assert plan.candidates == ()
-    assert "skipped  there is no GPU" in str(plan)
+async def test_a_name_of_the_catalogue_goes_before_a_path(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text is a name first; a Path is always a path."""
+    monkeypatch.chdir(root)
+    async with Initializer(registry(), models={"m": {"module_id": "m"}}) as initializer:
+        assert (await initializer.init("m")).config.model_path is None
+        assert (await initializer.init(Path("m"))).config.model_path == str(root / "m")
 
 
-async def test_a_model_made_with_another_backend_is_skipped() -> None:
-    """A creation backend that the implementation does not support is the reason of a skip."""
-    async with Initializer(registry()) as initializer:
-        with pytest.raises(LoadError, match="made with GPU"):
-            await initializer.init(ModelConfig("m", None, "GPU"))
+# config.yml
 
 
-async def test_reserved_names_are_refused(tmp_path: Path) -> None:
-    """A load kwarg cannot have the name of something that init or anyload itself passes."""
-    async with Initializer(registry()) as initializer:
-        with pytest.raises(TypeError, match="'load_backend' is a reserved name"):
-            await initializer.init(ModelConfig("m"), load_backend=None)
-        with pytest.raises(TypeError, match="'timeout'"):
-            await initializer.init_many([], timeout=3)
+async def config_refusal(root: Path) -> str:
+    async with Initializer(registry(), model_root=str(root)) as initializer:
+        began = time.monotonic()
+        error = await error_of(initializer, "m")
+        assert time.monotonic() - began < 1
+        assert isinstance(error, ConfigError), error
+        assert error.source == str(root / "m" / "config.yml")
+        assert initializer.statistics().loaded == 0
+        return error.problems[0].what
 
 
-async def test_kwargs_that_cannot_be_a_key_are_no_hindrance(tmp_path: Path) -> None:
-    """A load with kwargs or fields that cannot be frozen is not shared, but it loads."""
-    here = model(tmp_path / "a")
-    async with Initializer(registry()) as initializer:
-        odd = object()
-        assert (await initializer.init(here, odd=odd)).kwargs == {"odd": odd}
-        assert (await initializer.init(here, n=[1])).kwargs == {"n": [1]}
-        config = ModelConfig("m", str(here), odd=odd)
-        assert (await initializer.init(config)).config.odd is odd
+@pytest.mark.parametrize("kind", ["fifo", "socket", "link", "directory"])
+async def test_a_config_that_is_no_regular_file_is_refused_at_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Nobody waits for a FIFO, and no link is followed to a file elsewhere."""
+    file = root / "m" / "config.yml"
+    file.unlink()
+    if kind == "fifo":
+        os.mkfifo(file)
+    elif kind == "socket":
+        monkeypatch.chdir(root / "m")
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind("config.yml")
+    elif kind == "link":
+        file.symlink_to(root.parent / "outside" / "config.yml")
+    else:
+        file.mkdir()
+    expected = {"link": "a symbolic link", "directory": "a directory, not a file"}
+    assert await config_refusal(root) == expected.get(kind, "not a regular file")
 
 
-def test_used_from_a_plain_thread_it_closes_itself() -> None:
-    """`with` and init_sync need no event loop."""
-    with Initializer(registry()) as initializer:
-        assert initializer.init_sync(ModelConfig("m")) is not None
-        assert "loaded=1" in repr(initializer)
-    assert "closed" in repr(initializer)
-    with pytest.raises(AnyloadError):
-        initializer.init_sync(ModelConfig("m"))
+async def test_a_config_that_cannot_be_read_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's reason is kept; the tests may run as root, so it is put there."""
+    really_open = os.open
+
+    def denied(path: Any, *args: Any, **kwargs: Any) -> int:
+        if str(path).endswith("config.yml"):
+            raise PermissionError(13, "Permission denied")
+        return really_open(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", denied)
+    assert await config_refusal(root) == "unreadable: Permission denied"
+
+
+async def test_an_unknown_module_names_those_that_are_known(root: Path) -> None:
+    """The error says what is registered, for a path and for a config."""
+    model_on_disk(root, "other")
+    async with Initializer(registry(), model_root=str(root)) as initializer:
+        for model in ("other", ModelConfig("other")):
+            error = await error_of(initializer, model)
+            assert isinstance(error, ConfigError)
+            assert error.problems[0].where == "module_id"
+            assert error.problems[0].what.endswith("registered; registered modules are m")
+    async with Initializer(Registry()) as initializer:
+        error = await error_of(initializer, ModelConfig("other"))
+        assert "registered modules are none" in str(error)
+
+
+async def test_a_config_that_was_changed_is_read_again(root: Path) -> None:
+    """A model directory is read once, and again when its config.yml is another."""
+    async with Initializer(registry(), model_root=str(root)) as initializer:
+        first = (await initializer.init("m")).config
+        same = (await initializer.init("m")).config
+        assert same is first
+        (root / "m" / "config.yml").write_text("module_id: m\nlabels: [new]\n")
+        assert (await initializer.init("m")).config.labels == ["new"]
+        (root / "m" / "config.yml").unlink()
+        error = await error_of(initializer, "m")
+        assert error.reason == "the directory has no config.yml"
+
+
+# Backends that are not there
+
+
+class Moody(Gpu):
+    mood: str | Exception | None = None
+
+    def available(self) -> str | None:
+        if isinstance(self.mood, Exception):
+            raise self.mood
+        return self.mood
+
+
+async def test_a_backend_is_asked_before_every_load(root: Path) -> None:
+    """What it says skips it, an error of it too, and the next time it may be back."""
+    known = Registry()
+    known.backend_type(Moody)
+    known.module("m", "GPU")(type("OnGpu", (FakeModel,), {}))
+    known.module("m")(FakeModel)
+    async with Initializer(known, backend_priority=GPU_THEN_LOCAL) as initializer:
+        moody: Any = initializer.backends[0]
+        for model in (str(root / "m"), ModelConfig("m")):
+            for mood, reason in (
+                ("no card", "no card"),
+                (OSError("bus"), "available() raised OSError: bus"),
+            ):
+                moody.mood = mood
+                plan = await initializer.plan(model)
+                assert [skip.reason for skip in plan.skipped] == [reason]
+                assert type(await initializer.init(model)) is FakeModel
+            moody.mood = None
+            assert (await initializer.plan(model)).skipped == ()
+            assert type(await initializer.init(model)).__name__ == "OnGpu"
+
+
+# Sizes
+
+
+def test_the_size_of_a_directory_is_that_of_its_files(tmp_path: Path) -> None:
+    """Files at every depth count, and those that links name; linked directories do not."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").mkdir()
+    (tmp_path / "weights").write_bytes(b"x" * 5)
+    (tmp_path / "a" / "b" / "more").write_bytes(b"x" * 7)
+    (tmp_path / "link").symlink_to("weights")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "broken").symlink_to("nowhere")
+    loop = (tmp_path / "loop").stat().st_size
+    assert size_on_disk(str(tmp_path)) == 5 + 7 + 5 + loop
+
+
+def test_a_directory_that_cannot_be_listed_has_no_size(tmp_path: Path) -> None:
+    """What cannot be read is left to the load to complain of."""
+    assert size_on_disk(str(tmp_path / "absent")) == 0
+
+
+async def test_a_directory_that_cannot_be_listed_is_still_a_model(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may enter a directory but not list it can load a model from it."""
+
+    def denied(path: Any) -> Any:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    async with Initializer(registry(), model_root=str(root)) as initializer:
+        assert (await initializer.init("m")).config.module_id == "m"
+
+
+async def test_a_deep_directory_is_no_harm(root: Path) -> None:
+    """Directories nested deeper than Python recurses are counted too."""
+    deep = "/".join("d" * 1200)
+    os.makedirs(root / "m" / deep[:1000])
+    os.makedirs(root / "m" / deep)
+    (root / "m" / deep / "weights").write_bytes(b"x" * 9)
+    found = size_on_disk(str(root / "m"))
+    assert found == 9 + (root / "m" / "config.yml").stat().st_size
+
+
+class Sizes:
+    """An admission that keeps the sizes it hears of."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+
+    def may_start(self, config: ModelConfig, size: int) -> bool:
+        return True
+
+    def started(self, config: ModelConfig, size: int) -> None:
+        self.heard.append(size)
+
+    def ended(self, config: ModelConfig, size: int) -> None: ...
+
+
+async def test_the_size_of_a_model_is_that_of_its_directory_or_file(root: Path) -> None:
+    """A file, a directory, and a path with nothing there each have a size."""
+    (root / "file.bin").write_bytes(b"x" * 9)
+    sizes = Sizes()
+    async with Initializer(registry(), model_root=str(root), admission=sizes) as initializer:
+        await initializer.init("m")
+        for path in ("file.bin", "file.bin", "absent"):
+            await initializer.init(ModelConfig("m", path))
+    assert sizes.heard == [(root / "m" / "config.yml").stat().st_size, 9, 9, 0]

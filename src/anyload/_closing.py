@@ -62,7 +62,7 @@ class Closing:
             self.stage = "leaving"
 
     def _stops_hang(self, _: Closing, todo: Todo) -> None:
-        if self.stage == "stopping":
+        if self._flights.stopping:
             logger.warning("%d backends did not stop in time", self._flights.stopping)
             self.stage = "leaving"
 
@@ -100,6 +100,7 @@ class Closing:
             + len(flights.preparations.running)
             + len(flights.reading)
             + len(flights.releases.running)
+            + len(flights.releases.hung)
             + len(flights.releases.queued)
             + flights.stopping
         )

@@ -61,7 +61,7 @@ class Core:
         self._admission = admission
         self.clock = clock
         self._start_afresh()
-        process.cores.add(self)
+        process.add(self)
 
     def _start_afresh(self) -> None:
         self._outbox = Outbox(self._hooks)
@@ -72,6 +72,7 @@ class Core:
         self._watchdog = Watchdog(self, "anyload-watchdog")
         self._closing = Closing(self._flights, self._turns, self._dispatch)
         self._closers: list[Seat] = []
+        self._closer_wakes = 0
         # Callers that the garbage collector made leave while this thread held the lock.
         self._dropped: deque[Seat] = deque()
 
@@ -304,6 +305,7 @@ class Core:
             self._do(todo)
             if task is None:
                 return
+            del todo  # it leads to the callers, and so to the model, of the last load
             task.run()
 
     def ring(self) -> float | None:
@@ -392,7 +394,14 @@ class Core:
         with self._process.lock:
             self._closing.advance(todo)
             leaving = self._closing.stage == "leaving"
+            wakes = self._closer_wakes
+        self._do(todo)
+        with self._process.lock:
+            # Only now, so that this very step does not wake its own seat.
             self._closers.append(seat)
+            missed = self._closer_wakes != wakes + 1
+        if missed:
+            seat.wake()
         if leaving:
             self._workers.dismiss()
             self._watchdog.dismiss()
@@ -400,7 +409,6 @@ class Core:
             if threads <= self._closing.left_behind:
                 self._closers.clear()
                 return True
-        self._do(todo)
         return False
 
     def close_at_once(self) -> None:
@@ -414,7 +422,9 @@ class Core:
         self._watchdog.dismiss()
 
     def _wake_closers(self) -> None:
-        closers, self._closers = self._closers, []
+        with self._process.lock:
+            self._closer_wakes += 1
+            closers, self._closers = self._closers, []
         for seat in closers:
             seat.wake()
 

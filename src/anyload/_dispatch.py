@@ -45,6 +45,8 @@ class Dispatch:
     def take(self, thread_id: int, todo: Todo) -> Task | None:
         """Return the next piece of work for this thread, or None if there is nothing to do."""
         assert self._process.lock.mine()
+        # This thread may just have come back from beyond a limit.
+        self._turns.promote(todo)
         return (
             self._handed_over(thread_id, todo)
             or self._prepare(thread_id)

@@ -23,7 +23,7 @@ def exit_process(status: int = 0) -> NoReturn:
     Args:
         status: the exit status.
     """
-    if not any(core.has_stuck_threads for core in list(process.cores)):
+    if not any(core.has_stuck_threads for core in process.all_cores()):
         sys.exit(status)
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):

@@ -96,9 +96,8 @@ class Flights:
     def _claim_key(self, flight: Flight, key: Hashable) -> None:
         self._table[key] = flight
         flight.keys += (key,)
-        # A key that is only a spelling does not say yet which model it is.
-        turn = self._lingering.get(key) if flight.resolve is None else None
-        if turn is not None:
+        turn = self._lingering.get(key)
+        if turn is not None and flight.predecessor is None:
             flight.predecessor = turn
             turn.successors.append(flight)
 
@@ -124,6 +123,7 @@ class Flights:
         if flight.phase == "settled":
             if flight.value is not None and not flight.taken and not flight.plan_only:
                 self._discard_settled(flight, todo)
+            flight.value = None
         elif flight.phase == "running":
             # The flag of its turn is on from here: it is this very count. What waits inside that
             # turn has to look at it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -47,12 +48,16 @@ class Outbox:
             # fail to acquire: so look once more.
 
     def _hand_out(self, event: Event) -> None:
-        log_event(event)
+        # Whoever delivers has a load to run or a deadline to keep: nothing may get out of here,
+        # not even what a log handler raises on a full disk.
+        with contextlib.suppress(Exception):
+            log_event(event)
         for hook in self._hooks:
             try:
                 hook(event)
-            except Exception:
-                hook_logger.exception("the hook %r raised on %r", hook, type(event).__name__)
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    hook_logger.exception("the hook %r raised on %r", hook, type(event).__name__)
 
 
 def log_event(event: Event) -> None:

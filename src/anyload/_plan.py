@@ -122,7 +122,5 @@ def make_plan(
 def _missing(
     module_id: str, backend_type: str, implementations: Mapping[str, Implementation]
 ) -> str:
-    if not implementations:
-        return f"module {module_id!r} is not registered"
     known = ", ".join(sorted(implementations))
     return f"module {module_id!r} has no {backend_type} implementation (it has {known})"

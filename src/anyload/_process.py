@@ -67,7 +67,17 @@ class Process:
 
     def others(self, core: Forkable) -> list[Forkable]:
         """Return the cores of the other initializers."""
-        return [other for other in list(self.cores) if other is not core]
+        return [other for other in self.all_cores() if other is not core]
+
+    def add(self, core: Forkable) -> None:
+        """Take a new initializer's core into the table, for as long as it lives."""
+        with self.lock:
+            self.cores.add(core)
+
+    def all_cores(self) -> list[Forkable]:
+        """Return the cores of all initializers."""
+        with self.lock:
+            return list(self.cores)
 
     def after_fork(self) -> None:
         """Start anew in a child: the parent's threads are not there to give anything back."""

@@ -86,7 +86,8 @@ class Queue:
         self._lanes: dict[tuple[str, ...], Lane] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._lanes.values()))
+        # A copy, made in one step: this is also asked without the lock.
+        return sum(map(len, list(self._lanes.values())))
 
     def __iter__(self) -> Iterator[Flight]:
         for lane in self._lanes.values():

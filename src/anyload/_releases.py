@@ -117,6 +117,7 @@ class Releases:
         self.discarded = 0
         self.queued: deque[Release] = deque()
         self.running: dict[Release, None] = {}
+        self.hung: dict[Release, None] = {}
 
     def add(self, model: str, candidate: Candidate, value: Any, reason: str, todo: Todo) -> None:
         """Discard a model: nobody can use it."""
@@ -147,6 +148,7 @@ class Releases:
         """A thread has left a release."""
         assert self._process.lock.mine()
         self.running.pop(release, None)
+        self.hung.pop(release, None)
         self._slots.abandoned.pop(release, None)
         self._alarms.cancel(release.alarm)
         if self._process.let_go(release):
@@ -155,6 +157,7 @@ class Releases:
     def _hangs(self, release: Release, todo: Todo) -> None:
         release.phase = "abandoned"
         del self.running[release]
+        self.hung[release] = None
         self._slots.abandoned[release] = None
         backend, stack = release.candidate.backend_type, thread_stack(release.thread_id)
         self._outbox.put(Abandoned(release.model, self._clock(), backend, stack))

@@ -233,7 +233,7 @@ def _read(directory: str, label: str) -> ModelConfig:
 def _unavailable(backend: Backend) -> str | None:
     try:
         return backend.available()
-    except Exception as error:
+    except BaseException as error:
         return f"available() raised {describe(error)}"
 
 

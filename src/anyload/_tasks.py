@@ -14,6 +14,7 @@ from ._stacks import forget_frames
 from ._todo import Todo
 from ._turns import Result, Turns
 from .contracts import Backend
+from .errors import ModelNotFoundError, describe
 
 logger = logging.getLogger("anyload.loads")
 
@@ -69,6 +70,9 @@ class ReadTask:
             self._found = self._resolve()
         except Exception as error:
             self._found = error
+        except BaseException as error:
+            # A SystemExit out of a user's hook must not end the thread.
+            self._found = ModelNotFoundError(self._flight.model, describe(error))
 
     def finish(self, todo: Todo) -> None:
         """Let the flight go on."""

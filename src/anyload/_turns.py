@@ -223,7 +223,21 @@ class Turns:
             turn.phase = "overdue"
             turn.turns.linger(turn)
         self._slots.overdue[root] = None
+        for turn in root.family():
+            turn.turns.review_successors(turn, todo)
         return False
+
+    def review_successors(self, turn: Turn, todo: Todo) -> None:
+        """Put those who wait for this turn to leave on the clock: it is past its limit."""
+        for flight in list(turn.successors):
+            if flight.phase == "queued":
+                self._flights.review_obstacle(flight, todo)
+
+    def promote(self, todo: Todo) -> None:
+        """Abandon an overdue thread after all, once there is room for one more."""
+        if self._slots.overdue and self._slots.may_abandon:
+            self._abandon(next(iter(self._slots.overdue)), todo)
+            self._flights.review(todo)
 
     def _abandon(self, root: Turn, todo: Todo) -> None:
         for turn in root.family():
@@ -359,9 +373,6 @@ class Turns:
         if result.outcome == "loaded":
             value, result.value = result.value, None
             flights.releases.add(model, turn.candidate, value, "it came after its limit", todo)
-        if self._slots.overdue and self._slots.may_abandon:
-            self._abandon(next(iter(self._slots.overdue)), todo)
-            flights.review(todo)
         todo.worker = True
 
     def cannot_start(self, error: Exception, todo: Todo) -> None:

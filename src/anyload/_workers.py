@@ -132,7 +132,7 @@ def _live(workers: Workers) -> None:
         while _work(workers) and workers.rest(worker):
             called = worker.park(IDLE_SECONDS)
             # Called while it was giving up: then the call is in the lock already.
-            if not called and (workers.retire(worker) or not worker.park(IDLE_SECONDS)):
+            if not called and (workers.retire(worker) or not worker.park(-1)):
                 return
             if worker.dismissed:
                 return

@@ -161,7 +161,11 @@ class BulkLoad:
             return
         parent = current_turn()
         if parent is not None:
-            self._load_inside(parent)
+            try:
+                self._load_inside(parent)
+            except BaseException:
+                self.leave()
+                raise
             return
         self._bell_seat = AsyncSeat(current_bell())
         try:

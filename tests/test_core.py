@@ -1,0 +1,716 @@
+"""What happens between threads, in the moment in which it can go wrong."""
+
+import gc
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from anyio import create_task_group
+from calls import Calls, arrived, does, error_of, of_type, two_backends
+from scenes import Caller, model_on_disk, registry_of
+
+from anyload import (
+    Backend,
+    ClosedError,
+    Initializer,
+    LoadCancelled,
+    LoadError,
+    LoadTimeoutError,
+    ModelConfig,
+    Registry,
+    WrongTypeError,
+    _closing,
+    check_cancelled,
+    report_progress,
+)
+from anyload._call import run_turn as run_turn_really
+from anyload._core import Core
+from anyload._process import process
+from anyload._resolver import Resolver
+from anyload.events import Event, Failed, Loaded
+from anyload.testing import (
+    Gate,
+    at_rest,
+    returns,
+    returns_at_once,
+    settled,
+    until,
+    waits_at,
+)
+
+SHORT = 0.05
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.open()
+
+
+def told_to_stop(told: Gate, gate: Gate) -> Any:
+    """Return a module that sees that it is to stop, and then stays until the gate opens."""
+
+    def body(_: ModelConfig) -> None:
+        while True:
+            try:
+                check_cancelled()
+            except LoadCancelled:
+                break
+        told.enter()
+        gate.enter()
+
+    return does(body)
+
+
+async def lingering(
+    initializer: Initializer, told: Gate, module_id: str = "m", key: str = "k"
+) -> None:
+    """Have a load that nobody wants any more, and that knows it, stay on its slot."""
+    async with create_task_group() as tasks:
+        caller = Caller(tasks, initializer, ModelConfig(module_id), key=key)
+        await until(lambda: initializer.statistics().running == 1)
+        await caller.cancel()
+    await told.entered()
+
+
+# Joining and leaving
+
+
+def test_two_threads_that_begin_at_once_share_a_load(tmp_path: Path) -> None:
+    """Who finds, after making its load, that another thread was faster, joins that one."""
+    gate = Gate()
+    path = model_on_disk(tmp_path)
+    initializer = Initializer(registry_of(m=waits_at(gate)))
+    got = list[Any]()
+    faster = threading.Thread(target=lambda: got.append(initializer.init_sync(path, key="k")))
+
+    class Slow(PathLike[str]):
+        """A path whose text is not there before the other thread has begun."""
+
+        def __fspath__(self) -> str:
+            if not faster.ident:
+                faster.start()
+                gate.entered_sync()
+            return path
+
+    async def slower() -> None:
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("slower", initializer, Slow(), key="k")
+            await until(lambda: initializer.statistics().waiters == 2)
+            gate.open()
+            got.append(await calls.result("slower"))
+
+    anyio.run(slower)
+    faster.join(30.0)
+    assert got[0] is got[1]
+    assert gate.count == 1
+    initializer.close()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_garbage_collector_may_drop_a_caller_under_the_lock(gate: Gate) -> None:
+    """A caller that is collected in the middle of a transition leaves right after it."""
+    collected = list[str]()
+
+    class Collects:
+        def may_start(self, config: ModelConfig, size: int) -> bool:
+            if config.module_id == "free":
+                gc.collect()
+                collected.append(config.module_id)
+            return True
+
+        def started(self, config: ModelConfig, size: int) -> None: ...
+
+        def ended(self, config: ModelConfig, size: int) -> None: ...
+
+    registry = registry_of(m=waits_at(gate), free=returns_at_once())
+    async with Initializer(registry, admission=Collects()) as initializer:
+        caller = initializer.init(ModelConfig("m"))
+        caller.send(None)
+        await gate.entered()
+        assert initializer.statistics().waiters == 1
+        gc.disable()
+        try:
+            cycle: list[Any] = [caller]
+            cycle.append(cycle)
+            del caller, cycle
+            assert await initializer.init(ModelConfig("free")) is not None
+        finally:
+            gc.enable()
+        assert collected
+        await until(lambda: initializer.statistics().waiters == 0)
+        gate.open()
+        await settled(initializer)
+        assert initializer.statistics().discarded == 1
+
+
+async def test_a_joiner_at_the_last_moment_keeps_the_load(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load that finds no caller, and then one after all, is not told to stop."""
+    check, real = Gate(), Core.told_to_stop
+
+    def told(core: Core, turn: Any) -> bool:
+        check.enter()
+        return real(core, turn)
+
+    monkeypatch.setattr(Core, "told_to_stop", told)
+
+    def body(_: ModelConfig) -> None:
+        gate.enter()
+        check_cancelled()
+
+    module = does(body)
+    async with (
+        Initializer(registry_of(m=module)) as initializer,
+        create_task_group() as tasks,
+    ):
+        first = Caller(tasks, initializer, ModelConfig("m"), key="k")
+        await gate.entered()
+        await first.cancel()
+        gate.open()
+        await check.entered()
+        second = Caller(tasks, initializer, ModelConfig("m"), key="k")
+        await until(lambda: initializer.statistics().waiters == 1)
+        check.open()
+        assert await second.result() is module.made[0]
+        assert len(module.made) == 1
+        await settled(initializer)
+
+
+async def test_a_more_urgent_caller_joins_a_load_that_runs(gate: Gate) -> None:
+    """A higher priority changes nothing for a load that has begun; its caller gets that model."""
+    async with (
+        Initializer(registry_of(m=waits_at(gate))) as initializer,
+        create_task_group() as tasks,
+    ):
+        first = Caller(tasks, initializer, ModelConfig("m"), key="k")
+        await gate.entered()
+        second = Caller(tasks, initializer, ModelConfig("m"), key="k", priority=9)
+        await until(lambda: initializer.statistics().waiters == 2)
+        gate.open()
+        assert await first.result() is await second.result()
+        assert gate.count == 1
+        await settled(initializer)
+
+
+async def test_nobody_hears_the_end_of_a_load_that_nobody_wanted(gate: Gate) -> None:
+    """A load whose callers were all cancelled is neither Loaded nor Failed for the hooks."""
+    events = list[Event]()
+    registry = registry_of(m=waits_at(gate), free=returns_at_once())
+    async with (
+        Initializer(registry, max_concurrent_loads=1, hooks=[events.append]) as initializer,
+        create_task_group() as tasks,
+    ):
+        running = Caller(tasks, initializer, ModelConfig("m"))
+        await gate.entered()
+        queued = Caller(tasks, initializer, ModelConfig("free"))
+        await until(lambda: initializer.statistics().queued == 1)
+        await queued.cancel()
+        gate.open()
+        await running.result()
+        await settled(initializer)
+        await arrived(Loaded, events)
+        assert [event.model for event in of_type(Loaded, events)] == ["m"]
+        assert of_type(Failed, events) == []
+        assert initializer.statistics().cancelled == 1
+
+
+# Reading
+
+
+async def test_a_slow_read_does_not_hold_up_the_others(
+    gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one model is being read for long, another is read and loaded; who leaves, leaves."""
+    slow, quick = model_on_disk(tmp_path, name="slow"), model_on_disk(tmp_path, name="quick")
+    real = Resolver.resolve
+
+    def resolve(resolver: Resolver, model: Any, *args: Any, **kwargs: Any) -> Any:
+        if model == slow:
+            gate.enter()
+        return real(resolver, model, *args, **kwargs)
+
+    monkeypatch.setattr(Resolver, "resolve", resolve)
+    async with (
+        Initializer(registry_of(m=returns_at_once())) as initializer,
+        create_task_group() as tasks,
+    ):
+        caller = Caller(tasks, initializer, slow)
+        await gate.entered()
+        assert (await initializer.init(quick)).config.model_path == quick
+        assert initializer.statistics().resolving == 1
+        await caller.cancel()
+        gate.open()
+        await settled(initializer)
+        assert initializer.statistics().loaded == 1
+
+
+async def test_a_model_that_cannot_be_read_is_that_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reading raises, and is no error of anyload, reaches the caller as it is."""
+    error = OSError("the disk is gone")
+
+    def resolve(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Resolver, "resolve", resolve)
+    async with Initializer(registry_of(m=returns_at_once())) as initializer:
+        with pytest.raises(OSError, match="the disk is gone") as raised:
+            await initializer.init(model_on_disk(tmp_path))
+        assert raised.value is error
+        await settled(initializer)
+
+
+async def test_a_model_that_no_thread_can_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where not even the first thread can start, a load of a path is a LoadError."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with Initializer(registry_of(m=returns_at_once())) as initializer:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            error = await error_of(initializer, model_on_disk(tmp_path))
+        assert type(error) is LoadError
+        assert error.attempts == ()
+        assert "can't start new thread" in str(error.__cause__)
+        await settled(initializer)
+
+
+# In the thread
+
+
+def test_reports_outside_of_a_load_do_nothing() -> None:
+    """A loader that is called without anyload may report and check all the same."""
+    assert report_progress(0.5, "half") is None  # type: ignore[func-returns-value]
+    assert check_cancelled() is None  # type: ignore[func-returns-value]
+
+
+async def test_load_gets_what_it_is_annotated_with(tmp_path: Path) -> None:
+    """A load that asks for a str or a Path gets the path of the model."""
+
+    class Text:
+        @classmethod
+        def load(cls, path: str) -> "Text":
+            loaded.append(path)
+            return cls()
+
+    class PathObject:
+        @classmethod
+        def load(cls, path: Path) -> "PathObject":
+            loaded.append(path)
+            return cls()
+
+    loaded = list[Any]()
+    async with Initializer(registry_of(text=Text, path=PathObject)) as initializer:
+        text = model_on_disk(tmp_path, "text")
+        path = model_on_disk(tmp_path, "path")
+        assert type(await initializer.init(text)) is Text
+        assert type(await initializer.init(path)) is PathObject
+        assert loaded == [text, Path(path)]
+        assert type(loaded[0]) is str
+        await settled(initializer)
+
+
+async def test_an_unusable_model_whose_release_raises_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A model of a foreign type stays that error when giving it back fails as well."""
+
+    class Foreign:
+        def release(self) -> None:
+            raise ValueError("cannot let go")
+
+    with caplog.at_level(logging.ERROR, "anyload"):
+        async with Initializer(registry_of(m=returns(Foreign()))) as initializer:
+            error = await error_of(initializer, ModelConfig("m"))
+            assert isinstance(error.__cause__, WrongTypeError)
+            await settled(initializer)
+    assert "release of an unusable" in caplog.text
+    assert "cannot let go" in caplog.text
+
+
+def test_sniffio_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody has imported sniffio, a load works as well."""
+    monkeypatch.delitem(sys.modules, "sniffio", raising=False)
+    with Initializer(registry_of(m=returns_at_once())) as initializer:
+        assert initializer.init_sync(ModelConfig("m")).config.module_id == "m"
+
+
+async def test_a_load_that_is_late_before_it_begins_is_not_begun(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit that passes between the thread and its load keeps the load from being called."""
+    entered, real = Gate(open=True), run_turn_really
+
+    def run_turn(*args: Any, **kwargs: Any) -> Any:
+        gate.enter()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr("anyload._tasks.run_turn", run_turn)
+    async with Initializer(registry_of(m=waits_at(entered)), load_timeout=SHORT) as initializer:
+        error = await error_of(initializer, ModelConfig("m"))
+        assert type(error) is LoadTimeoutError
+        gate.open()
+        await settled(initializer)
+        assert entered.count == 0
+
+
+# Behind a load that is still on its slot
+
+
+async def test_who_waits_behind_a_load_that_was_cancelled_may_leave(gate: Gate) -> None:
+    """A fresh load of the same model that is cancelled too never starts."""
+    told = Gate(open=True)
+    module = told_to_stop(told, gate)
+    async with (
+        Initializer(registry_of(m=module)) as initializer,
+        create_task_group() as tasks,
+    ):
+        await lingering(initializer, told)
+        caller = Caller(tasks, initializer, ModelConfig("m"), key="k")
+        await until(lambda: initializer.statistics().queued == 1)
+        await caller.cancel()
+        assert initializer.statistics().queued == 0
+        gate.open()
+        await settled(initializer)
+        assert told.count == 1
+        assert [model.released for model in module.made] == [1]
+
+
+async def test_who_prepares_behind_a_load_that_was_cancelled_is_not_queued_by_it(
+    gate: Gate,
+) -> None:
+    """A fresh load of the same key that still prepares when the old one ends goes on preparing."""
+    told, preparing = Gate(open=True), Gate()
+    other = returns_at_once(prepare=classmethod(lambda cls: preparing.enter()))
+    registry = registry_of(m=told_to_stop(told, gate), other=other)
+    async with (
+        Initializer(registry) as initializer,
+        create_task_group() as tasks,
+    ):
+        await lingering(initializer, told)
+        caller = Caller(tasks, initializer, ModelConfig("other"), key="k")
+        await preparing.entered()
+        gate.open()
+        await until(lambda: initializer.statistics().running == 0)
+        assert initializer.statistics().preparing == 1
+        preparing.open()
+        assert isinstance(await caller.result(), other)
+        await settled(initializer)
+
+
+async def test_a_nested_load_waits_for_the_cancelled_one_of_its_model(gate: Gate) -> None:
+    """Inside a load, too, a model is not loaded anew before its last thread has left it."""
+    told = Gate(open=True)
+    modules = {"m": told_to_stop(told, gate), "quick": returns_at_once()}
+
+    def nested(_: ModelConfig) -> None:
+        got.append(initializer.init_sync(ModelConfig("quick"), key="k"))
+
+    got = list[Any]()
+    async with (
+        Initializer(registry_of(outer=does(nested), **modules)) as initializer,
+        create_task_group() as tasks,
+    ):
+        await lingering(initializer, told)
+        caller = Caller(tasks, initializer, ModelConfig("outer"))
+        await until(lambda: initializer.statistics().queued == 1)
+        assert got == []
+        gate.open()
+        await caller.result()
+        assert isinstance(got[0], modules["quick"])
+        await settled(initializer)
+
+
+async def test_who_waits_for_two_stuck_loads_stays_on_the_clock(gate: Gate) -> None:
+    """When one of two stuck loads in its way ends, a load waits on for the other, and then runs."""
+    held = Gate()
+    declines = [True]
+
+    def on_gpu(_: ModelConfig) -> None:
+        if declines:
+            declines.clear()
+            raise ValueError("busy")
+
+    registry = two_backends()
+    module = registry.module("m", "GPU")(does(on_gpu, exclusive_group="two stuck"))
+    registry.module("m")(waits_at(gate))
+    registry.module("holder")(waits_at(held, exclusive_group="two stuck"))
+    backends = [{"type": "GPU", "timeout": 30.0}, {"type": "LOCAL", "timeout": SHORT}]
+    async with (
+        Initializer(registry, backend_priority=backends, max_abandoned_loads=0) as initializer,
+        create_task_group() as tasks,
+    ):
+        for module_id in ("m", "holder"):
+            await error_of(initializer, ModelConfig(module_id), key=module_id)
+        assert initializer.statistics().overdue == 2
+        caller = Caller(tasks, initializer, ModelConfig("m"), key="m")
+        await until(lambda: initializer.statistics().queued == 1)
+        gate.open()
+        await until(lambda: initializer.statistics().overdue == 1)
+        assert initializer.statistics().queued == 1
+        held.open()
+        assert isinstance(await caller.result(), module)
+        await settled(initializer)
+
+
+async def test_two_parents_share_one_nested_load(gate: Gate) -> None:
+    """A load waits, inside itself, for one that runs inside another, and is no cycle."""
+    inner = waits_at(gate)
+
+    def nested(_: ModelConfig) -> None:
+        got.append(initializer.init_sync(ModelConfig("inner"), key="inner"))
+
+    got = list[Any]()
+    async with (
+        Initializer(registry_of(a=does(nested), b=does(nested), inner=inner)) as initializer,
+        create_task_group() as tasks,
+    ):
+        a = Caller(tasks, initializer, ModelConfig("a"))
+        await gate.entered()
+        b = Caller(tasks, initializer, ModelConfig("b"))
+        await until(lambda: initializer.statistics().waiters == 4)
+        gate.open()
+        await a.result()
+        await b.result()
+        assert got[0] is got[1]
+        assert gate.count == 1
+        await settled(initializer)
+
+
+# Releases
+
+
+async def discard(
+    initializer: Initializer, gate: Gate, module_id: str, count: Callable[[], bool]
+) -> None:
+    """Load a model that nobody wants once it is there, and wait for what comes of it."""
+    async with create_task_group() as tasks:
+        caller = Caller(tasks, initializer, ModelConfig(module_id))
+        await gate.entered()
+        await caller.cancel()
+    gate.open()
+    await until(count)
+
+
+async def test_a_model_without_release_is_dropped(gate: Gate) -> None:
+    """A discarded model that has no ``release`` is counted, and that is all."""
+    async with Initializer(registry_of(m=waits_at(gate, release=None))) as initializer:
+        await discard(initializer, gate, "m", lambda: initializer.statistics().discarded == 1)
+        await settled(initializer)
+
+
+async def test_a_release_that_hangs_is_named_by_who_waits_for_its_group(gate: Gate) -> None:
+    """An attempt that cannot start because of a hung release times out and says so."""
+    held = Gate()
+    group = "hung release"
+    registry = registry_of(
+        m=waits_at(gate, release=lambda model: held.enter(), exclusive_group=group),
+        same=returns_at_once(exclusive_group=group),
+    )
+    backends = [{"type": "LOCAL", "timeout": SHORT}]
+    async with Initializer(
+        registry, release_timeout=SHORT, backend_priority=backends
+    ) as initializer:
+        async with create_task_group() as tasks:
+            caller = Caller(tasks, initializer, ModelConfig("m"))
+            await gate.entered()
+            await caller.cancel()
+        gate.open()
+        await held.entered()
+        await until(lambda: initializer.statistics().abandoned == 1)
+        error = await error_of(initializer, ModelConfig("same"))
+        assert error.attempts[0].outcome == "timed_out"
+        assert "waited for the release of 'm'" in error.attempts[0].reason
+        held.open()
+        await settled(initializer)
+        assert await initializer.init(ModelConfig("same")) is not None
+        await settled(initializer)
+
+
+async def test_a_nested_load_waits_for_a_release(gate: Gate) -> None:
+    """A nested load whose group a release holds waits for that; it is no cycle."""
+    held, group = Gate(), "release nested"
+
+    def nested(_: ModelConfig) -> None:
+        got.append(initializer.init_sync(ModelConfig("same")))
+
+    got = list[Any]()
+    same = returns_at_once(exclusive_group=group)
+    registry = registry_of(
+        m=waits_at(gate, release=lambda model: held.enter(), exclusive_group=group),
+        same=same,
+        outer=does(nested),
+    )
+    async with (
+        Initializer(registry) as initializer,
+        create_task_group() as tasks,
+    ):
+        await discard(initializer, gate, "m", lambda: held.count == 1)
+        caller = Caller(tasks, initializer, ModelConfig("outer"))
+        await until(lambda: initializer.statistics().queued == 1)
+        assert got == []
+        held.open()
+        await caller.result()
+        assert isinstance(got[0], same)
+        await settled(initializer)
+
+
+# Preparing
+
+
+class Device(Backend):
+    """A backend whose start and stop wait at gates."""
+
+    backend_type = "DEVICE"
+    starting = Gate(open=True)
+    stopping = Gate(open=True)
+
+    def start(self) -> None:
+        self.starting.enter()
+
+    def stop(self) -> None:
+        self.stopping.enter()
+
+
+def on_device(**gates: Gate) -> tuple[Registry, list[dict[str, Any]]]:
+    registry = Registry()
+    registry.backend_type(type("TestDevice", (Device,), gates))
+    registry.module("m", "DEVICE")(returns_at_once())
+    return registry, [{"type": "DEVICE"}]
+
+
+async def test_a_start_that_hangs(gate: Gate) -> None:
+    """A ``start`` past prepare_timeout ends the attempts that wait for it; later ones may load."""
+    registry, backends = on_device(starting=gate)
+    async with Initializer(
+        registry, backend_priority=backends, prepare_timeout=SHORT
+    ) as initializer:
+        error = await error_of(initializer, ModelConfig("m"))
+        assert error.attempts[0].outcome == "timed_out"
+        assert error.attempts[0].reason.startswith("start() of backend DEVICE has been running")
+        gate.open()
+        await until(lambda: gate.inside == 0)
+        await until(lambda: not initializer._core._flights.preparations.running)
+        assert await initializer.init(ModelConfig("m")) is not None
+        await settled(initializer)
+
+
+async def test_who_waits_for_a_hung_import_keeps_waiting_when_asked_again(gate: Gate) -> None:
+    """Within its limit, a prepare of a package whose import hangs waits, however often it asks."""
+
+    def prepares(body: Callable[[], None]) -> Any:
+        prepare = classmethod(lambda cls: body())
+        return returns_at_once(prepare=prepare, __module__="sick.package")
+
+    registry = registry_of(hung=prepares(gate.enter), same=prepares(lambda: None))
+    async with (
+        Initializer(registry, prepare_timeout=SHORT) as hasty,
+        Initializer(registry, prepare_timeout=30.0) as patient,
+        create_task_group() as tasks,
+    ):
+        await error_of(hasty, ModelConfig("hung"))
+        caller = Caller(tasks, patient, ModelConfig("same"))
+        await until(lambda: patient.statistics().preparing == 1)
+        patient.reconsider()
+        assert patient.statistics().preparing == 1
+        gate.open()
+        assert await caller.result() is not None
+        await settled(hasty)
+        await settled(patient)
+
+
+# The end
+
+
+async def test_a_stop_that_hangs_does_not_hold_up_a_close(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A close waits only so long for ``stop``; it says so, and leaves that thread behind."""
+    monkeypatch.setattr(_closing, "STOP_SECONDS", SHORT)
+    registry, backends = on_device(stopping=gate)
+    initializer = Initializer(registry, backend_priority=backends)
+    await initializer.init(ModelConfig("m"))
+    with caplog.at_level(logging.WARNING, "anyload"), anyio.fail_after(20.0):
+        assert await initializer.aclose() == ()
+    assert "1 backends did not stop in time" in caplog.text
+    assert gate.inside == 1
+    gate.open()
+    await until(lambda: initializer.statistics().threads == 0)
+    assert at_rest(initializer.statistics())
+    assert await initializer.aclose() == ()
+
+
+async def test_a_stop_in_time_is_no_news(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When a backend has stopped, its limit passes unnoticed, however late the closer comes."""
+    monkeypatch.setattr(_closing, "STOP_SECONDS", SHORT)
+    stopped = Gate(open=True)
+    registry, backends = on_device(stopping=stopped)
+    initializer = Initializer(registry, backend_priority=backends)
+    await initializer.init(ModelConfig("m"))
+    core = initializer._core
+    with caplog.at_level(logging.WARNING, "anyload"):
+        core.close(0.0)
+        assert not core.close_step(core.thread_seat())
+        await stopped.entered()
+        await until(lambda: core._flights.alarms.next_at is None)
+        assert await initializer.aclose() == ()
+    assert caplog.records == []
+
+
+async def test_a_close_cuts_a_load_inside_a_load_of_another(gate: Gate) -> None:
+    """A nested load of an initializer that closes is ClosedError; what it loads is released."""
+    inner = does(lambda config: gate.enter())
+
+    def nested(_: ModelConfig) -> None:
+        with pytest.raises(ClosedError):
+            closing.init_sync(ModelConfig("inner"))
+
+    closing = Initializer(registry_of(inner=inner))
+    async with (
+        Initializer(registry_of(outer=does(nested))) as initializer,
+        create_task_group() as tasks,
+    ):
+        caller = Caller(tasks, initializer, ModelConfig("outer"))
+        await gate.entered()
+        with anyio.fail_after(20.0):
+            assert await closing.aclose(grace=0.0) == ()
+        assert closing.statistics().failed == 1
+        gate.open()
+        await caller.result()
+        await settled(initializer)
+        await settled(closing)
+        assert [model.released for model in inner.made] == [1]
+        assert closing.statistics().loaded == 0
+
+
+async def test_a_load_that_a_fork_interrupts_leaves_the_child_as_it_is(gate: Gate) -> None:
+    """A load that goes on in a forked child hands nothing in, and the child loads afresh."""
+    module = waits_at(gate, exclusive_group="forked")
+    async with Initializer(registry_of(m=module)) as initializer:
+        async with create_task_group() as tasks:
+            caller = Caller(tasks, initializer, ModelConfig("m"))
+            await gate.entered()
+            process.after_fork()  # as the child of a fork in this load's thread sees it
+            assert at_rest(initializer.statistics())
+            await caller.cancel()
+        gate.open()
+        await until(lambda: gate.inside == 0)
+        assert isinstance(await initializer.init(ModelConfig("m")), module)
+        await settled(initializer)
+        assert initializer.statistics().discarded == 0

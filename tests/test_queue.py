@@ -1,0 +1,47 @@
+"""The queue: priority first, then arrival; what has left it is not kept for long."""
+
+from contextvars import Context
+
+from anyload._flight import Flight
+from anyload._queue import Lane
+
+
+def flight(number: int, priority: int = 0) -> Flight:
+    return Flight(f"m{number}", {}, Context(), 0.0, priority, number)
+
+
+def in_order(lane: Lane) -> list[str]:
+    models = []
+    while (entry := lane.head(lambda _: True)) is not None:
+        models.append(entry[5].model)
+        lane.remove(entry[5])
+    return models
+
+
+def test_many_that_left_do_not_stay() -> None:
+    """A lane most of whose flights were cancelled forgets them, refused ones too."""
+    lane = Lane(())
+    flights = [flight(number) for number in range(300)]
+    for each in flights:
+        lane.push(each)
+    assert lane.head(lambda each: each is flights[150]) is not None  # 150 are refused
+    for each in flights:
+        if each.batch % 10:
+            lane.remove(each)
+    assert len(lane) == len(list(lane)) == 30
+    assert len(lane._heap) + len(lane._refused) <= 30 + 65
+    lane.ask_again()
+    assert in_order(lane) == [f"m{number}" for number in range(0, 300, 10)]
+    assert len(lane) == 0
+
+
+def test_a_flight_that_moves_up_counts_once() -> None:
+    """A flight pushed again with a higher priority stands in the lane once, further ahead."""
+    lane = Lane(())
+    first, second = flight(1), flight(2)
+    lane.push(first)
+    lane.push(second)
+    second.priority = 5
+    lane.push(second)
+    assert len(lane) == 2
+    assert in_order(lane) == ["m2", "m1"]

@@ -1,0 +1,111 @@
+"""Worker threads: they end when idle, miss no call, and keep no dropped initializer."""
+
+import threading
+
+import anyio
+import pytest
+from calls import Calls, two_backends
+from scenes import registry_of
+
+from anyload import Initializer, ModelConfig, _workers
+from anyload._workers import Worker, Workers
+from anyload.testing import Gate, returns_at_once, settled, until, waits_at
+
+
+class Source:
+    """Comes to a gate for every look that a worker takes."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.left = Gate(open=True)
+
+    def work(self) -> None:
+        self.gate.enter()
+
+    def thread_left(self) -> None:
+        self.left.enter()
+
+
+async def test_an_idle_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker with nothing to do ends after a while, and the next load has one all the same."""
+    monkeypatch.setattr(_workers, "IDLE_SECONDS", 0.05)
+    async with Initializer(registry_of(m=returns_at_once())) as initializer:
+        first = await initializer.init(ModelConfig("m"))
+        await settled(initializer)
+        await until(lambda: initializer.statistics().threads == 0)
+        assert await initializer.init(ModelConfig("m")) is not first
+        await settled(initializer)
+
+
+def test_a_call_to_a_worker_that_gives_up_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is called in the moment it gives up waiting comes back to work."""
+    source = Source(Gate(open=True))
+    workers = Workers(source, "test")
+    parked = list[bool]()
+
+    class Hasty(Worker):
+        def park(self, seconds: float) -> bool:
+            if not parked:
+                workers.call()
+                parked.append(False)
+                return False
+            parked.append(super().park(seconds))
+            return parked[-1]
+
+    monkeypatch.setattr(_workers, "Worker", Hasty)
+    workers.call()
+    source.gate.entered_sync(2)
+    assert workers.count == 1  # the one thread took both calls
+    workers.dismiss()
+    source.left.entered_sync()
+    assert workers.count == workers.coming == 0
+    assert parked[:2] == [False, True]
+
+
+def test_a_thread_that_finds_its_source_gone_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker on its way to an initializer that is dropped meanwhile does nothing and ends."""
+    source = Source(gate := Gate(open=True))
+    workers = Workers(source, "test")
+    threads = list[threading.Thread]()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda thread: threads.append(thread))
+        workers.call()
+    del source
+    (thread,) = threads
+    thread.start()
+    thread.join(30.0)
+    assert workers.count == workers.coming == 0
+    assert gate.count == 0
+
+
+async def test_a_thread_that_is_late_runs_no_load_that_nobody_wants(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A fallback whose callers have gone before its thread is there is never started."""
+    entrance, stuck, fallback = Gate(), Gate(), Gate(open=True)
+    live = _workers._live
+
+    def late(workers: Workers) -> None:
+        entrance.enter()
+        live(workers)
+
+    monkeypatch.setattr(_workers, "_live", late)
+    registry = two_backends()
+    registry.module("m", "GPU")(waits_at(stuck))
+    registry.module("m")(waits_at(fallback))
+    backends = [{"type": "GPU", "timeout": 0.05}, {"type": "LOCAL"}]
+    async with Initializer(
+        registry, backend_priority=backends, max_concurrent_loads=1
+    ) as initializer:
+        entrance.let_through()
+        async with anyio.create_task_group() as tasks:
+            Calls(tasks).start("m", initializer, ModelConfig("m"))
+            await entrance.entered(2)  # the fallback's thread; the first one is stuck
+            tasks.cancel_scope.cancel()
+        assert initializer.statistics().abandoned == 1
+        entrance.open()
+        await until(lambda: initializer.statistics().free_slots == 1)
+        stuck.open()
+        await settled(initializer)
+        assert fallback.count == 0
+        assert initializer.statistics().cancelled == 1
