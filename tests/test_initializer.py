@@ -26,6 +26,14 @@ def gate() -> Iterator[Gate]:
     gate.open()
 
 
+@pytest.fixture
+def own_sigint() -> Iterator[None]:
+    # The runner of the async tests may have a handler of its own, which keeps the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("name", ["load_backend", "timeout"])
 async def test_a_reserved_name_is_no_load_kwarg(name: str) -> None:
     """It is the library's own; nothing is begun."""
@@ -77,7 +85,7 @@ async def test_a_plan_can_be_cancelled(gate: Gate) -> None:
         await settled(initializer)
 
 
-def test_ctrl_c_ends_the_grace_of_close(gate: Gate) -> None:
+def test_ctrl_c_ends_the_grace_of_close(gate: Gate, own_sigint: None) -> None:
     """An interrupted close() gives the callers their ClosedError and says so to its caller."""
     initializer = Initializer(registry_of(m=waits_at(gate)))
     errors: list[Exception] = []
