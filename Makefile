@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 # Reached so far; the bar that the design sets, and this is on its way to, is 100.
-COVERAGE_FLOOR ?= 95
+COVERAGE_FLOOR ?= 99
 ARGS ?=
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
@@ -17,6 +17,8 @@ EDGES := */anyload/__init__.py,*/anyload/__main__.py,*/anyload/cli.py,*/anyload/
 
 INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check \
 	--build-constraint constraints.txt -c constraints.txt
+# Of its own: runs side by side that share one trip over each other's clean-up.
+TEMP := --basetemp=$(VENV)/tmp
 TYPING_TESTS := $(wildcard tests/typing/*.py)
 
 .DEFAULT_GOAL := help
@@ -31,7 +33,7 @@ demo: $(DEMO_VENV)/.demo  ## load real models, in an environment of their own
 	$(DEMO_VENV)/bin/python -m demo $(ARGS)
 
 test: $(VENV)/.test  ## run the tests on asyncio, uvloop and trio
-	$(RUN) pytest $(ARGS)
+	$(RUN) pytest $(TEMP) $(ARGS)
 
 lint: $(VENV)/.lint  ## check style, format and types
 	$(RUN) ruff check
@@ -51,7 +53,7 @@ bench: $(VENV)/.bench  ## run the benchmarks
 
 coverage: $(VENV)/.test  ## run the tests once more and hold the branch coverage
 	$(RUN) coverage erase
-	$(RUN) coverage run -m pytest $(ARGS)
+	$(RUN) coverage run -m pytest $(TEMP) $(ARGS)
 	$(RUN) coverage combine --quiet
 	@echo "The edges, for information:"
 	$(RUN) coverage report --include='$(EDGES)' --fail-under=0

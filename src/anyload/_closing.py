@@ -9,7 +9,6 @@ from ._dispatch import Dispatch
 from ._flights import Flights
 from ._todo import Todo
 from ._turns import Turns
-from .contracts import Backend
 
 STOP_SECONDS = 5.0
 """How long a close waits for the backends' ``stop``, whatever is left of the grace."""
@@ -52,18 +51,17 @@ class Closing:
         assert self._flights.process.lock.mine()
         if self.stage == "draining" and self._drained:
             self.stage = "stopping"
-            self._dispatch.to_stop = self._backends_to_stop()
-            self._flights.stopping = len(self._dispatch.to_stop)
+            self._stop_backends()
             todo.worker = True
-            if self._flights.stopping:
+            if self._flights.preparations.stopping:
                 at = self._flights.clock() + STOP_SECONDS
                 self._flights.alarms.set(at, self._stops_hang, self)
-        if self.stage == "stopping" and self._flights.stopping == 0:
+        if self.stage == "stopping" and self._flights.preparations.stopping == 0:
             self.stage = "leaving"
 
     def _stops_hang(self, _: Closing, todo: Todo) -> None:
-        if self._flights.stopping:
-            logger.warning("%d backends did not stop in time", self._flights.stopping)
+        if self._flights.preparations.stopping:
+            logger.warning("%d backends did not stop in time", self._flights.preparations.stopping)
             self.stage = "leaving"
 
     @property
@@ -78,18 +76,13 @@ class Closing:
             flights.releases.queued or flights.releases.running or flights.preparations.running
         )
 
-    def _backends_to_stop(self) -> list[Backend]:
+    def _stop_backends(self) -> None:
         busy = {turn.candidate.choice.backend for turn in self._turns.live}
-        backends = []
-        for backend in self._flights.preparations.started:
-            if backend in busy:
-                logger.warning(
-                    "stop() of backend %s is skipped: an abandoned load still runs on it",
-                    backend.backend_type,
-                )
-            else:
-                backends.append(backend)
-        return backends
+        for backend in self._flights.preparations.begin_stops(busy):
+            logger.warning(
+                "stop() of backend %s is skipped: an abandoned load still runs on it",
+                backend.backend_type,
+            )
 
     @property
     def left_behind(self) -> int:
@@ -102,5 +95,5 @@ class Closing:
             + len(flights.releases.running)
             + len(flights.releases.hung)
             + len(flights.releases.queued)
-            + flights.stopping
+            + flights.preparations.stopping
         )

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from ._closing import Closing
@@ -73,8 +73,6 @@ class Core:
         self._closing = Closing(self._flights, self._turns, self._dispatch)
         self._closers: list[Seat] = []
         self._closer_wakes = 0
-        # Callers that the garbage collector made leave while this thread held the lock.
-        self._dropped: deque[Seat] = deque()
 
     def after_fork(self) -> None:
         """Start empty in a forked child: the threads of the parent are not in it."""
@@ -156,16 +154,14 @@ class Core:
             self._open(begun, key, todo)
 
     def _open(self, flight: Flight, key: Hashable | None, todo: Todo) -> None:
-        if not flight.clock_from_dispatch:
-            self._flights.start_clock(flight, self._turns.flight_late)
-        self._flights.open(flight, key, todo)
+        self._flights.open(flight, key, self._turns.flight_late, todo)
 
     def leave(self, seat: Cohort | Any) -> None:
         """Go without the result. Synchronous, so that it is safe under any kind of cancelling."""
         if self._process.lock.mine():
             # The garbage collector, run by an allocation under the lock, has closed a coroutine
             # that was waiting here. This very thread comes by again when it has let go.
-            self._dropped.append(seat)
+            self._process.lock.put_off(partial(self.leave, seat))
             return
         todo = Todo()
         with self._process.lock:
@@ -177,6 +173,12 @@ class Core:
             seat.count -= 1
             self._flights.leave(seat.flight, 1, todo)
 
+    def take_all(self, seats: Sequence[Any]) -> list[tuple[Any, Exception | None]]:
+        """Return for each seat its model, or what its flight ended with, as a fresh instance."""
+        with self._process.lock:
+            results = [self._take(seat) for seat in seats]
+        return [(value, failure() if failure else None) for value, failure in results]
+
     def take(self, seat: Cohort | Any) -> Any:
         """Return the model, or raise, once the flight is settled.
 
@@ -184,17 +186,21 @@ class Core:
             AnyloadError: what the flight ended with, a fresh instance.
         """
         with self._process.lock:
-            seat.count -= 1
-            flight = seat.flight
-            flight.waiting -= 1
-            value, failure = flight.value, flight.failure
-            if failure is None:
-                flight.taken = True
-                if flight.waiting == 0:
-                    flight.value = None
+            value, failure = self._take(seat)
         if failure is not None:
             raise failure()
         return value
+
+    def _take(self, seat: Any) -> tuple[Any, Callable[[], Exception] | None]:
+        seat.count -= 1
+        flight: Flight = seat.flight
+        flight.waiting -= 1
+        value = flight.value
+        if flight.failure is None:
+            flight.taken = True
+            if flight.waiting == 0:
+                flight.value = None
+        return value, flight.failure
 
     def thread_seat(self) -> ThreadSeat:
         """Return a seat for a plain thread, or for a load inside a load."""
@@ -206,7 +212,7 @@ class Core:
         self,
         parent: Turn,
         key: Hashable | None,
-        begin: Callable[[], Flight],
+        begun: Flight,
         timeout: float | None,
         priority: int,
     ) -> ThreadSeat:
@@ -224,7 +230,6 @@ class Core:
         seat = self.thread_seat()
         until = None if timeout is None else self.clock() + timeout
         todo = Todo()
-        begun = begin()
         with self._process.lock:
             self._sit(key, begun, seat, priority, todo)
             self._process.nested_seats[seat] = None
@@ -343,8 +348,6 @@ class Core:
         if self._flights.closed:
             self._wake_closers()
         self._outbox.deliver()
-        while self._dropped:
-            self.leave(self._dropped.popleft())
 
     def _lose(self, seat: Any) -> None:
         """The loop of these callers has ended: they will never take what they waited for."""

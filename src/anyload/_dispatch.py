@@ -7,7 +7,6 @@ from ._queue import Lane
 from ._tasks import LoadTask, PrepareTask, ReadTask, ReleaseTask, StopTask, Task
 from ._todo import Todo
 from ._turns import Result, Turns
-from .contracts import Backend
 
 SLOW_READ_SECONDS = 0.05
 MOST_READERS = 8
@@ -27,7 +26,6 @@ class Dispatch:
         # One reader is fastest; another is let in only while the ones at work do not come back.
         self._readers = 1
         self._slow_read_alarm_set = False
-        self.to_stop: list[Backend] = []
 
     @property
     def useful(self) -> int:
@@ -38,7 +36,7 @@ class Dispatch:
             + len(flights.preparations.queued)
             + (1 if flights.to_resolve else 0)
             + len(flights.releases.queued)
-            + len(self.to_stop)
+            + len(flights.preparations.to_stop)
             + min(flights.slots.free, len(flights.queue))
         )
 
@@ -108,9 +106,10 @@ class Dispatch:
             todo.worker = True
 
     def _stop(self) -> Task | None:
-        if not self.to_stop:
+        preparations = self._flights.preparations
+        if not preparations.to_stop:
             return None
-        return StopTask(self.to_stop.pop(), self._flights)
+        return StopTask(preparations.to_stop.pop(), preparations)
 
     def _load(self, thread_id: int) -> Task | None:
         flights = self._flights

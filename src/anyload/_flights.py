@@ -55,7 +55,6 @@ class Flights:
         )
         self.to_resolve: deque[Flight] = deque()
         self.reading: dict[Flight, None] = {}
-        self.stopping = 0
         self.live: dict[Flight, None] = {}
         self.closed = False
         self.loaded = self.failed = self.cancelled = 0
@@ -74,17 +73,22 @@ class Flights:
         """Return the next place in the order of arrival."""
         return next(self._batches)
 
-    def open(self, flight: Flight, key: Hashable | None, todo: Todo) -> None:
+    def open(
+        self, flight: Flight, key: Hashable | None, late: Callable[..., None], todo: Todo
+    ) -> None:
         """Begin a flight whose first seat is taken.
 
         Args:
             flight: the flight; it has either a plan, or a way to resolve one.
             key: the key under which others find it; None if it is not shared.
+            late: is called when it passes ``load_timeout``.
         """
         assert self.process.lock.mine()
         if self.closed:
             raise ClosedError(flight.model)
         self.live[flight] = None
+        if not flight.clock_from_dispatch:
+            self.start_clock(flight, late)
         if key is not None:
             self._claim_key(flight, key)
         if flight.resolve is not None:
@@ -472,6 +476,7 @@ class Flights:
         """Begin nothing more; what has not begun ends now."""
         assert self.process.lock.mine()
         self.closed = True
+        self.preparations.close()
         for flight in list(self.live):
             if flight.phase != "running":
                 self.settle(flight, todo, failure=self.closed_error(flight))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Literal, Protocol
 
 from ._alarms import Alarm, Alarms
@@ -27,12 +27,30 @@ class Preparation:
         run: the call.
         package: the top-level package it imports; None for a step that imports nothing and so
             stands outside the import phase.
+        starts: the backend it starts, if that is what it does.
     """
 
-    __slots__ = ("alarm", "package", "phase", "run", "started", "thread_id", "waiting", "what")
+    __slots__ = (
+        "alarm",
+        "package",
+        "phase",
+        "run",
+        "started",
+        "starts",
+        "thread_id",
+        "waiting",
+        "what",
+    )
 
-    def __init__(self, what: str, run: Callable[[], object], package: str | None) -> None:
+    def __init__(
+        self,
+        what: str,
+        run: Callable[[], object],
+        package: str | None = None,
+        starts: Backend | None = None,
+    ) -> None:
         self.what = what
+        self.starts = starts
         self.run = run
         self.package = package
         self.phase: PreparationPhase = "idle"
@@ -84,11 +102,32 @@ class Preparations:
         self._ready: set[tuple[Choice, Implementation]] = set()
         self.queued: dict[Preparation, None] = {}
         self.running: dict[Preparation, None] = {}
+        self.to_stop: list[Backend] = []
+        self.stopping = 0
+        self._stops_begun = False
 
-    @property
-    def started(self) -> list[Backend]:
-        """The backends that were started and must be stopped."""
-        return [choice.backend for choice, step in self._starts.items() if step.phase == "done"]
+    def close(self) -> None:
+        """Begin no further step."""
+        for preparation in self.queued:
+            preparation.phase = "idle"
+        self.queued.clear()
+
+    def begin_stops(self, busy: Collection[Backend]) -> list[Backend]:
+        """Have every backend stopped that was started, and from now on each as its start ends.
+
+        Returns:
+            The backends that are left alone, because they are busy.
+        """
+        self._stops_begun = True
+        started = [choice.backend for choice, step in self._starts.items() if step.phase == "done"]
+        for backend in started:
+            if backend not in busy:
+                self._stop(backend)
+        return [backend for backend in started if backend in busy]
+
+    def _stop(self, backend: Backend) -> None:
+        self.to_stop.append(backend)
+        self.stopping += 1
 
     def unmet(self, candidate: Candidate) -> Preparation | None:
         """Return the next step this candidate must wait for, or None if it is ready."""
@@ -108,7 +147,7 @@ class Preparations:
             return None
         if choice not in self._starts:
             what = f"start() of backend {backend.backend_type}"
-            self._starts[choice] = Preparation(what, backend.start, None)
+            self._starts[choice] = Preparation(what, backend.start, starts=backend)
         return self._starts[choice]
 
     def _import(self, implementation: Implementation) -> Preparation | None:
@@ -169,6 +208,8 @@ class Preparations:
         self._process.import_ended(preparation)
         if error is None:
             preparation.phase = "done"
+            if self._stops_begun and preparation.starts is not None:
+                self._stop(preparation.starts)
             waiting, preparation.waiting = preparation.waiting, {}
             for flight in waiting:
                 flight.queue_seconds += self._clock() - flight.ready_at

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from .registry import GIL_LANE
@@ -35,11 +37,12 @@ class Lock:
     and groups, nested loads and wait-for edges cross from one initializer to another.
     """
 
-    __slots__ = ("_lock", "_owner")
+    __slots__ = ("_lock", "_owner", "_put_off")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._owner = 0
+        self._put_off: deque[Callable[[], None]] = deque()
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -48,6 +51,13 @@ class Lock:
     def __exit__(self, *_: object) -> None:
         self._owner = 0
         self._lock.release()
+        while self._put_off:
+            self._put_off.popleft()()
+
+    def put_off(self, call: Callable[[], None]) -> None:
+        """Have something done by this thread, which holds the lock, once it has let go of it."""
+        assert self.mine()
+        self._put_off.append(call)
 
     def mine(self) -> bool:
         """Return whether this thread holds the lock."""

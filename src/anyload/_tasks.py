@@ -128,11 +128,11 @@ class ReleaseTask:
 class StopTask:
     """Stop a backend at close."""
 
-    __slots__ = ("_backend", "_flights")
+    __slots__ = ("_backend", "_preparations")
 
-    def __init__(self, backend: Backend, flights: Flights) -> None:
+    def __init__(self, backend: Backend, preparations: Preparations) -> None:
         self._backend = backend
-        self._flights = flights
+        self._preparations = preparations
 
     def run(self) -> None:
         """Call its ``stop``."""
@@ -143,4 +143,4 @@ class StopTask:
 
     def finish(self, todo: Todo) -> None:
         """One fewer to wait for."""
-        self._flights.stopping -= 1
+        self._preparations.stopping -= 1

@@ -46,7 +46,7 @@ class LoadOutcome:
 class BulkSeat:
     """The bulk's seat in one flight."""
 
-    __slots__ = ("bulk", "count", "flight", "lost", "models")
+    __slots__ = ("bulk", "count", "error", "flight", "lost", "models")
 
     flight: Flight
 
@@ -55,6 +55,13 @@ class BulkSeat:
         self.models = models
         self.count = 1
         self.lost = False
+        # What kept it from getting a flight at all; inside a load only.
+        self.error: Exception | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has landed without a model."""
+        return self.error is not None or self.flight.failure is not None
 
     def wake(self) -> bool:
         """Tell the bulk that the flight has landed; return False if its loop has ended."""
@@ -87,6 +94,7 @@ class BulkLoad:
         self._outstanding = len(groups)
         self._seats: dict[BulkSeat, None] = {}
         self._landed: deque[BulkSeat] = deque()
+        self._untaken: deque[BulkSeat] = deque()
         self._ready: deque[LoadOutcome] = deque()
         self._bell_seat: AsyncSeat | None = None
         self._rung = False
@@ -107,34 +115,40 @@ class BulkLoad:
         return self
 
     async def __anext__(self) -> LoadOutcome:
-        if not self._ready:
-            seat = await self.next_landed()
-            if seat is None:
+        while not self._ready:
+            if not self._untaken:
+                self._untaken.extend(await self.landed())
+            if not self._untaken:
                 raise StopAsyncIteration
-            self._ready.extend(self.take(seat))
+            # One at a time: what is not yielded is not taken.
+            self._ready.extend(self._outcomes(self._untaken.popleft()))
         return self._ready.popleft()
 
-    async def next_landed(self) -> BulkSeat | None:
-        """Return the next flight that has landed, its result not taken yet; None after the last."""
+    async def landed(self) -> list[BulkSeat]:
+        """Wait for flights to land, and return their seats, not taken yet; none after the last."""
         await self._submit()
         while not self._landed:
             if self._outstanding == 0:
-                return None
+                return []
             assert self._bell_seat is not None
             await self._bell_seat.wait()
             self._rung = False
-        self._outstanding -= 1
-        return self._landed.popleft()
+        seats = [self._landed.popleft() for _ in range(len(self._landed))]
+        self._outstanding -= len(seats)
+        return seats
 
-    def take(self, seat: BulkSeat) -> list[LoadOutcome]:
-        """Take the result of a flight that has landed, for each object that named it."""
-        del self._seats[seat]
-        flight = seat.flight
-        try:
-            value, error = self._core.take(seat), None
-        except Exception as raised:
-            value, error = None, raised
-        report = flight.report()
+    def take(self, seats: Iterable[BulkSeat]) -> list[tuple[BulkSeat, Any, Exception | None]]:
+        """Take the results of flights that have landed: for each its model, or its error."""
+        seats = list(seats)
+        for seat in seats:
+            del self._seats[seat]
+        flown = [seat for seat in seats if seat.error is None]
+        results = dict(zip(flown, self._core.take_all(flown), strict=True))
+        return [(seat, *results.get(seat, (None, seat.error))) for seat in seats]
+
+    def _outcomes(self, seat: BulkSeat) -> list[LoadOutcome]:
+        ((_, value, error),) = self.take([seat])
+        report = seat.flight.report()
         return [LoadOutcome(model, value, error, report) for model in seat.models]
 
     def leave(self) -> None:
@@ -142,6 +156,7 @@ class BulkLoad:
         seats, self._seats = self._seats, {}
         self._to_submit.clear()
         self._landed.clear()
+        self._untaken.clear()
         self._outstanding = 0
         for seat in seats:
             self._core.leave(seat)
@@ -187,35 +202,39 @@ class BulkLoad:
     def _load_inside(self, parent: Turn) -> None:
         """Load one after another on the thread of the load that this loop is run in."""
         while self._to_submit:
-            models = self._to_submit.popleft()
-            seat = BulkSeat(self, models)
-            key, begin = self._request(models[0])
-            seat.flight = self._core.load_inside(parent, key, begin, None, self._priority).flight
+            key, begun, seat = self._next()
+            seat.flight = begun
+            try:
+                inner = self._core.load_inside(parent, key, begun, None, self._priority)
+                seat.flight = inner.flight
+            except Exception as error:
+                seat.error = error
             self._seats[seat] = None
             self._landed.append(seat)
 
 
 async def load_many(bulk: BulkLoad, *, fail_fast: bool) -> dict[Any, Any]:
     """Load all models of a bulk; see `Initializer.init_many`."""
+    # Nothing is taken before the end, so that what did load is released, and not lost, where
+    # this is cancelled on the way.
     landed: list[BulkSeat] = []
     failed = False
     try:
-        while not (failed and fail_fast):
-            seat = await bulk.next_landed()
-            if seat is None:
-                break
-            landed.append(seat)
-            failed = failed or seat.flight.failure is not None
+        while not (failed and fail_fast) and (seats := await bulk.landed()):
+            failed = failed or any(seat.failed for seat in seats)
+            landed += seats
     except BaseException:
-        # Nothing was taken yet, so what did load is released, and not lost.
         bulk.leave()
         raise
-    outcomes = {outcome.model: outcome for seat in landed for outcome in bulk.take(seat)}
+    results = {
+        model: (value, error) for seat, value, error in bulk.take(landed) for model in seat.models
+    }
     bulk.leave()
-    models = {m: outcomes[m].value for m in bulk.models if m in outcomes and not outcomes[m].error}
+    found = {model: results[model] for model in bulk.models if model in results}
+    models = {model: value for model, (value, error) in found.items() if error is None}
     if not failed:
         return models
-    errors = {m: error for m in bulk.models if m in outcomes and (error := outcomes[m].error)}
+    errors = {model: error for model, (_, error) in found.items() if error is not None}
     raise BulkLoadError(
         f"{len(errors)} of {len(bulk.models)} models did not load",
         list(errors.values()),

@@ -222,7 +222,7 @@ class Initializer:
         timeout: float | None,
     ) -> Any:
         shared, begin = self._request(model, key, priority, load_kwargs)
-        return self._core.take(self._core.load_inside(parent, shared, begin, timeout, priority))
+        return self._core.take(self._core.load_inside(parent, shared, begin(), timeout, priority))
 
     def _request(
         self, model: Model, key: Hashable | None, priority: int, kwargs: dict[str, Any]
