@@ -18,7 +18,7 @@ EDGES := */anyload/__init__.py,*/anyload/__main__.py,*/anyload/cli.py,*/anyload/
 INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check \
 	--build-constraint constraints.txt -c constraints.txt
 # Of its own: runs side by side that share one trip over each other's clean-up.
-TEMP := --basetemp=$(VENV)/tmp
+TEMP = --basetemp=$(shell mktemp -d)/anyload
 TYPING_TESTS := $(wildcard tests/typing/*.py)
 
 .DEFAULT_GOAL := help
