@@ -20,13 +20,6 @@ from anyload.testing import FakeModel, Gate, settled, until, waits_at
 
 
 @pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.open()
-
-
-@pytest.fixture
 def own_sigint() -> Iterator[None]:
     # The runner of the async tests may have a handler of its own, which keeps the signal.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -142,13 +141,6 @@ def test_a_value_that_holds_itself_is_not_shared() -> None:
     """An endless value makes no key, and no RecursionError."""
     with pytest.raises(Unshareable, match="nested too deeply"):
         freeze_mapping({"a": endless()})
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.open()
 
 
 @pytest.mark.parametrize(

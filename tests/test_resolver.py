@@ -339,6 +339,11 @@ async def test_a_deep_directory_is_no_harm(root: Path) -> None:
     (root / "m" / deep / "weights").write_bytes(b"x" * 9)
     found = size_on_disk(str(root / "m"))
     assert found == 9 + (root / "m" / "config.yml").stat().st_size
+    # What comes after us may remove directories recursively.
+    (root / "m" / deep / "weights").unlink()
+    while deep:
+        (root / "m" / deep).rmdir()
+        deep = deep[:-2]
 
 
 class Sizes:

@@ -164,7 +164,8 @@ class Preparations:
         preparation.waiting[flight] = None
         if preparation.phase == "hung":
             self._give_up(preparation, "timed_out", self._where_it_hangs(preparation), todo)
-        elif preparation.phase == "idle":
+        elif preparation.phase in ("idle", "queued"):
+            # Queued already: the worker that was to come for it may not have been to be had.
             preparation.phase = "queued"
             self.queued[preparation] = None
             todo.worker = True
