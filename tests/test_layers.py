@@ -77,6 +77,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
 # (file, imported file): why this one import may go up. An entry that is not needed is an error.
 UPWARD: dict[tuple[str, str], str] = {
     ("_flight", "_flights"): "for types only: a Holder leads to its table of flights",
+    ("_flight", "_queue"): "for types only: a flight leads to the lane it is queued in",
     ("_flight", "_turns"): "for types only: a Holder leads to its turns",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ def planned(model_backend: str | None = None, unavailable: Any = None) -> Any:
         Choice(known.backend_types[name](Backend.Config()), 5.0) for name in ("TPU", "GPU", "LOCAL")
     ]
     return make_plan(
-        "name", "m", model_backend, choices, unavailable or {}, known.implementations("m"), (First,)
+        "m", model_backend, choices, unavailable or {}, known.implementations("m"), (First,)
     )
 
 
@@ -50,7 +51,7 @@ def test_the_order_is_the_priority() -> None:
     assert plan.skipped == (
         Skip("TPU", "module 'm' has no TPU implementation (it has GPU, LOCAL)"),
     )
-    assert (plan.model, plan.module_id, plan.accepted) == ("name", "m", (First,))
+    assert (plan.module_id, plan.accepted) == ("m", (First,))
 
 
 def test_a_candidate_knows_its_backend_limit_and_resources() -> None:
@@ -88,7 +89,8 @@ def test_an_unavailable_backend_is_skipped_whatever_else_is_wrong_with_it() -> N
 
 def test_the_text_is_a_numbered_list() -> None:
     """A plan prints as what a person wants to know."""
-    assert str(planned(unavailable={0: "no card"})).splitlines() == [
+    plan = replace(planned(unavailable={0: "no card"}), model="name")
+    assert str(plan).splitlines() == [
         "name (module 'm')",
         "  1. TPU  skipped  no card",
         f"  2. GPU  try {__name__}.First",

@@ -148,7 +148,7 @@ class Core:
     ) -> None:
         found = self._find(key, priority)
         flight = seat.flight = found or begun
-        flight.seats = [*flight.seats, seat]
+        flight.seats = (*flight.seats, seat)
         flight.waiting += 1
         if found is None:
             self._open(begun, key, todo)
@@ -482,7 +482,7 @@ def _seated(flight: Flight, bell: Bell) -> Cohort:
         cohort = last
     else:
         cohort = Cohort(flight, bell)
-        flight.seats = [*flight.seats, cohort]
+        flight.seats = (*flight.seats, cohort)
     cohort.joined += 1
     cohort.count += 1
     flight.waiting += 1

@@ -28,30 +28,39 @@ class Dispatch:
         self._slow_read_alarm_set = False
 
     @property
-    def useful(self) -> int:
-        """At most how many workers would find something to do now."""
+    def useful(self) -> bool:
+        """Whether a worker might find something to do now; False only if it would not."""
         flights = self._flights
-        return (
-            len(self._turns.handed_over)
-            + len(flights.preparations.queued)
-            + (1 if flights.to_resolve else 0)
-            + len(flights.releases.queued)
-            + len(flights.preparations.to_stop)
-            + min(flights.slots.free, len(flights.queue))
+        return self._odd_jobs or (flights.slots.free > 0 and bool(flights.queue))
+
+    @property
+    def _odd_jobs(self) -> bool:
+        """Whether there may be anything to do but loads from the queue: mostly there is not."""
+        flights = self._flights
+        return bool(
+            self._turns.handed_over
+            or flights.to_resolve
+            or flights.preparations.queued
+            or flights.preparations.to_stop
+            or flights.releases.queued
         )
 
     def take(self, thread_id: int, todo: Todo) -> Task | None:
         """Return the next piece of work for this thread, or None if there is nothing to do."""
         assert self._process.lock.mine()
-        # This thread may just have come back from beyond a limit.
-        self._turns.promote(todo)
+        if self._flights.slots.overdue:
+            # This thread may just have come back from beyond a limit.
+            self._turns.promote(todo)
+        task = self._odd_job(thread_id, todo) if self._odd_jobs else None
+        return task or self._load(thread_id)
+
+    def _odd_job(self, thread_id: int, todo: Todo) -> Task | None:
         return (
             self._handed_over(thread_id, todo)
             or self._prepare(thread_id)
             or self._release(thread_id)
             or self._read()
             or self._stop()
-            or self._load(thread_id)
         )
 
     def _handed_over(self, thread_id: int, todo: Todo) -> Task | None:
@@ -94,6 +103,8 @@ class Dispatch:
                     flights.alarms.set(at, self._read_is_slow, len(flights.reading))
                 return None
             flights.to_resolve.popleft()
+            if not flights.to_resolve:
+                self._readers = 1
             flights.reading[flight] = None
             return ReadTask(flight, flights)
         self._readers = 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from .reports import Attempt, LoadReport
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._alarms import Alarm
     from ._flights import Flights
     from ._plan import Candidate, Plan
+    from ._queue import Lane
     from ._turns import Turns
     from .model_config import ModelConfig
 
@@ -73,10 +74,12 @@ class Flight:
     __slots__ = (
         "__weakref__",
         "alarm",
+        "announced",
         "attempts",
         "batch",
         "blocked_seconds",
         "blocked_since",
+        "candidate",
         "clock_from_dispatch",
         "config",
         "context",
@@ -84,6 +87,7 @@ class Flight:
         "failure",
         "kwargs",
         "keys",
+        "lane",
         "load_seconds",
         "model",
         "phase",
@@ -106,6 +110,11 @@ class Flight:
         "value",
         "waiting",
     )
+
+    # Both are set when they are first known: the step of the plan whose turn it is, or was last,
+    # and the lane of the queue that it belongs in.
+    candidate: Candidate
+    lane: Lane
 
     def __init__(
         self,
@@ -130,9 +139,11 @@ class Flight:
         self.size = 0
         self.keys: tuple[Hashable, ...] = ()
         self.attempts: tuple[Attempt, ...] = ()
-        self.seats: list[Seat] | tuple[()] = ()
+        self.seats: tuple[Seat, ...] = ()
         self.waiting = 0
         self.taken = False
+        # Whether anybody hears of its events.
+        self.announced = False
         self.value: Any = None
         self.failure: Callable[[], Exception] | None = None
         self.turn: Turn | None = None
@@ -151,19 +162,6 @@ class Flight:
         self.ticket: object = None
         self.queue_seconds = 0.0
         self.load_seconds = 0.0
-
-    @property
-    def candidate(self) -> Candidate:
-        """The step of the plan whose turn it is."""
-        assert self.plan is not None
-        # `_flights` steps over what is skipped before anybody asks for the candidate.
-        return cast("Candidate", self.plan.steps[self.position])
-
-    @property
-    def last_candidate(self) -> Candidate:
-        """The candidate of the last attempt."""
-        assert self.plan is not None
-        return cast("Candidate", self.plan.steps[self.position - 1])
 
     def report(self) -> LoadReport:
         """Return what has happened, once it is settled."""

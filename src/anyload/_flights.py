@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
 from itertools import count
 
 from ._alarms import Alarms
@@ -87,6 +88,7 @@ class Flights:
         if self.closed:
             raise ClosedError(flight.model)
         self.live[flight] = None
+        flight.announced = self.outbox.wanted
         if not flight.clock_from_dispatch:
             self.start_clock(flight, late)
         if key is not None:
@@ -116,7 +118,7 @@ class Flights:
         if priority > flight.priority:
             flight.priority = priority
             if flight.ticket is not None:
-                self.queue.lane(flight).push(flight)
+                flight.lane.push(flight)
 
     def leave(self, flight: Flight, callers: int, todo: Todo) -> None:
         """Callers go without the result, because they were cancelled."""
@@ -139,7 +141,7 @@ class Flights:
         """A load goes without the result of one nested in it, and leaves that to the workers."""
         self.leave(flight, 1, todo)
         if flight.phase == "queued":
-            self.queue.lane(flight).ask_again()
+            flight.lane.ask_again()
             todo.worker = True
 
     # From a name to a plan
@@ -155,7 +157,7 @@ class Flights:
             self.settle(flight, todo, failure=lambda: _again(error))
             return
         if flight.plan_only:
-            flight.value = found.plan
+            flight.value = replace(found.plan, model=flight.model)
             self.settle(flight, todo)
             return
         other = self._table.get(found.key) if found.key is not None else None
@@ -171,7 +173,7 @@ class Flights:
         """Two spellings turned out to be one model: the callers of one join the other."""
         for seat in flight.seats:
             seat.flight = other
-        other.seats = [*other.seats, *flight.seats]
+        other.seats = (*other.seats, *flight.seats)
         other.waiting += flight.waiting
         for key in flight.keys:
             self._table[key] = other
@@ -196,6 +198,7 @@ class Flights:
             if isinstance(step, Skip):
                 self.note(flight, Attempt(step.backend_type, "skipped", step.reason))
                 continue
+            flight.candidate = step
             preparation = self.preparations.unmet(step)
             if preparation is None:
                 self._enqueue(flight, todo)
@@ -222,7 +225,7 @@ class Flights:
         """Add an attempt to the report of its flight."""
         flight.attempts += (attempt,)
         flight.position += 1
-        if self.outbox.wanted:
+        if flight.announced:
             self.outbox.put(AttemptEnded(flight.model, self.clock(), attempt))
 
     def prepared(self, flight: Flight, todo: Todo) -> None:
@@ -238,12 +241,12 @@ class Flights:
         if self.slots.saturated:
             self._refuse(flight, todo)
             return
-        lane = self.queue.lane(flight)
+        lane = flight.lane = self.queue.lane(flight.candidate.resources)
         if not lane:
             # While it was empty, nobody kept an eye on who holds what it needs.
             lane.stuck = self._holder_is_stuck(lane)
         lane.push(flight)
-        if self.outbox.wanted:
+        if flight.announced:
             self.outbox.put(Queued(flight.model, self.clock(), flight.candidate.backend_type))
         todo.worker = True
         self.review_nested(todo)
@@ -252,7 +255,7 @@ class Flights:
     def dequeue(self, flight: Flight) -> None:
         """Take a flight out of the queue."""
         assert self.process.lock.mine()
-        self.queue.lane(flight).remove(flight)
+        flight.lane.remove(flight)
         self._unblock(flight)
 
     def obstacle(self, flight: Flight) -> Holder | None:
@@ -357,7 +360,7 @@ class Flights:
             self.loaded += 1
         else:
             self.cancelled += 1
-        if self.outbox.wanted:
+        if flight.announced:
             self._announce(flight)
 
     def _announce(self, flight: Flight) -> None:
@@ -400,7 +403,7 @@ class Flights:
             flight.predecessor = None
             if flight.phase == "queued":
                 self.review_obstacle(flight, todo)
-                self.queue.lane(flight).ask_again()
+                flight.lane.ask_again()
                 todo.worker = True
         self.review_nested(todo)
 
@@ -484,7 +487,7 @@ class Flights:
     def _discard_settled(self, flight: Flight, todo: Todo) -> None:
         value, flight.value = flight.value, None
         reason = "its last caller was cancelled"
-        self.releases.add(flight.model, flight.last_candidate, value, reason, todo)
+        self.releases.add(flight.model, flight.candidate, value, reason, todo)
 
 
 def _again(error: Exception) -> Exception:

@@ -7,7 +7,10 @@ from collections.abc import Hashable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-SCALARS = frozenset({str, int, float, bool, bytes, complex, type(None)})
+# Values of these types are equal only to values of the same type, if one has no others: `1` is
+# equal to `1.0` and `True`, and comparing `"a"` with `b"a"` is a warning that can be an error.
+PLAIN = frozenset({str, int, type(None)})
+MARKED = frozenset({float, bool, bytes, complex})
 
 
 class Unshareable(Exception):
@@ -20,12 +23,8 @@ def freeze_mapping(values: Mapping[str, Any]) -> Hashable:
     Raises:
         Unshareable: a value cannot be frozen.
     """
-    if not values:
-        return None
-    if SCALARS.issuperset(map(type, values.values())):
-        # All in C: this is on the path of every call with load kwargs. One mapping gives all
-        # three, so they cannot differ in length, and asking for that would double the cost.
-        return frozenset(zip(values, map(type, values.values()), values.values()))  # noqa: B905
+    if PLAIN.issuperset(map(type, values.values())):
+        return frozenset(values.items())  # all in C: every call with load kwargs comes by here
     try:
         return frozenset((name, freeze(value)) for name, value in values.items())
     except RecursionError:  # a list that holds itself, for example
@@ -39,7 +38,10 @@ def freeze(value: Any) -> Hashable:
         Unshareable: the value, or something in it, cannot be frozen.
     """
     kind = type(value)
-    if kind in SCALARS:
+    if kind in PLAIN:
+        plain: Hashable = value
+        return plain
+    if kind in MARKED:
         return kind, value
     if kind in (list, tuple):
         return kind, tuple(freeze(item) for item in value)

@@ -14,6 +14,9 @@ from .events import Abandoned, AttemptEnded, Discarded, Event, Failed, Hook, Loa
 logger = logging.getLogger("anyload.loads")
 hook_logger = logging.getLogger("anyload.hooks")
 
+OUT_OF_HAND = (Abandoned, ThreadEnded)
+"""Events that are logged at any level: a thread is past its limit, or was."""
+
 
 class Outbox:
     """The events of one initializer.
@@ -50,8 +53,9 @@ class Outbox:
     def _hand_out(self, event: Event) -> None:
         # Whoever delivers has a load to run or a deadline to keep: nothing may get out of here,
         # not even what a log handler raises on a full disk.
-        with contextlib.suppress(Exception):
-            log_event(event)
+        if isinstance(event, OUT_OF_HAND) or logger.isEnabledFor(logging.INFO):
+            with contextlib.suppress(Exception):
+                log_event(event)
         for hook in self._hooks:
             try:
                 hook(event)
@@ -63,8 +67,6 @@ class Outbox:
 def log_event(event: Event) -> None:
     """Write an event to the log: a warning where a thread is out of hand, else for information."""
     model = event.model
-    if not isinstance(event, (Abandoned, ThreadEnded)) and not logger.isEnabledFor(logging.INFO):
-        return
     match event:
         case Abandoned():
             logger.warning("the load of %r on %s is abandoned", model, event.backend)

@@ -52,12 +52,19 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The backends of one model in priority order: what would be tried and what is skipped."""
+    """The backends of one model in priority order: what would be tried and what is skipped.
 
-    model: str
+    Args:
+        module_id: the module that loads it.
+        steps: the backends.
+        accepted: the classes of which a loaded model must be an instance.
+        model: the model, as its caller spells it.
+    """
+
     module_id: str
     steps: tuple[Candidate | Skip, ...]
     accepted: tuple[type, ...] = ()
+    model: str = ""
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -80,7 +87,6 @@ class Plan:
 
 
 def make_plan(
-    model: str,
     module_id: str,
     model_backend: str | None,
     choices: Sequence[Choice],
@@ -91,7 +97,6 @@ def make_plan(
     """Decide which backends to try.
 
     Args:
-        model: what was asked for, as its caller spells it.
         module_id: the module that loads it.
         model_backend: the backend type the model was created with, where it says so.
         choices: the backend priority.
@@ -116,7 +121,7 @@ def make_plan(
             steps.append(Skip(backend_type, reason))
         else:
             steps.append(Candidate(choice, implementation))
-    return Plan(model, module_id, tuple(steps), accepted)
+    return Plan(module_id, tuple(steps), accepted)
 
 
 def _missing(

@@ -103,9 +103,8 @@ class Queue:
         for lane in self._lanes.values():
             lane.ask_again()
 
-    def lane(self, flight: Flight) -> Lane:
-        """Return the lane that a flight's next attempt belongs in."""
-        resources = flight.candidate.resources
+    def lane(self, resources: tuple[str, ...]) -> Lane:
+        """Return the lane of the loads that need these resources."""
         lane = self._lanes.get(resources)
         if lane is None:
             lane = self._lanes[resources] = Lane(resources)

@@ -16,9 +16,29 @@ from .model_config import ModelConfig
 from .registry import Registry
 
 CONFIG_FILE = "config.yml"
+NOTHING: Hashable = frozenset()
 
 # What a cached fact was read from: another device, inode, size or time means another file.
 Stamp = tuple[int, int, int]
+
+
+class Source:
+    """A model config, and what of it is worth keeping for the next time.
+
+    Args:
+        config: the config; its path is absolute.
+        fields: its own fields as a part of a key; None where they cannot be.
+        file: the config.yml it was read from, if it was.
+        stamp: what that file was then.
+    """
+
+    __slots__ = ("config", "fields", "file", "stamp")
+
+    def __init__(self, config: ModelConfig, file: str = "", stamp: Stamp | None = None) -> None:
+        self.config = config
+        self.fields = _frozen(config.fields)
+        self.file = file
+        self.stamp = stamp
 
 
 class Resolver:
@@ -50,11 +70,11 @@ class Resolver:
             for place, choice in enumerate(self._choices)
             if type(choice.backend).available is not Backend.available
         ]
-        self._catalogue = catalogue
         self._root = root
+        self._catalogue = {name: Source(self._rooted(entry)) for name, entry in catalogue.items()}
         self._real_root = os.path.realpath(root) if confined else None
         self._catalogue_only = catalogue_only
-        self._configs: dict[str, tuple[Stamp, ModelConfig]] = {}
+        self._directories: dict[str, Source] = {}
         self._places: dict[str, tuple[Stamp, str, int]] = {}
         self._plans: dict[tuple[str, str | None, int], Plan] = {}
 
@@ -101,25 +121,28 @@ class Resolver:
             ConfigError: its config.yml cannot be used.
         """
         label = self.label(model)
-        config = self._config(model, label)
+        source = self._source(model, label)
+        config = source.config
         real, size = None, 0
         if config.model_path is not None:
-            path = os.path.join(self._root, config.model_path)
-            config = config if path == config.model_path else config.at(path)
-            real, found = self._place(path, label)
+            real, found = self._place(config.model_path, label)
             if found is None and not isinstance(model, ModelConfig):
-                raise ModelNotFoundError(label, f"there is no {path}")
+                raise ModelNotFoundError(label, f"there is no {config.model_path}")
             size = found or 0
-        unavailable = {
-            place: reason for place, backend in self._asked if (reason := _unavailable(backend))
-        }
-        plan = self._plan(config, label, unavailable)
-        key = _key(config, real, kwargs) if shared and real is not None else None
+        plan = self._plan(config, label, self._unavailable() if self._asked else {})
+        key = _key(source, real, kwargs) if shared and real is not None else None
         return Resolved(config, plan, key, size)
 
-    def _config(self, model: str | os.PathLike[str] | ModelConfig, label: str) -> ModelConfig:
+    def _rooted(self, config: ModelConfig) -> ModelConfig:
+        """Return a config with its path, if it has one, made absolute."""
+        if config.model_path is None:
+            return config
+        path = os.path.join(self._root, config.model_path)
+        return config if path == config.model_path else config.at(path)
+
+    def _source(self, model: str | os.PathLike[str] | ModelConfig, label: str) -> Source:
         if isinstance(model, ModelConfig):
-            return model
+            return Source(self._rooted(model))
         entry = self._catalogue.get(label) if isinstance(model, str) else None
         if entry is not None:
             return entry
@@ -130,25 +153,25 @@ class Resolver:
             raise ModelNotFoundError(label, "the name is empty")
         if "\0" in label or "\n" in label:
             raise ModelNotFoundError(label, "a path cannot hold a NUL or a newline")
-        return self._from_directory(os.path.join(self._root, label), label)
+        return self._from_directory(label)
 
-    def _from_directory(self, directory: str, label: str) -> ModelConfig:
+    def _from_directory(self, label: str) -> Source:
+        known = self._directories.get(label)
+        file = known.file if known else os.path.join(self._root, label, CONFIG_FILE)
         if self._real_root is not None:
-            self._real_path(directory, label)
-        file = os.path.join(directory, CONFIG_FILE)
+            self._real_path(os.path.dirname(file), label)
         try:
             status = os.lstat(file)
-        except (OSError, ValueError):
-            self._configs.pop(file, None)
-        else:
             stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
-            cached = self._configs.get(file)
-            if cached is not None and cached[0] == stamp:
-                return cached[1]
-            config = _read(directory, label)
-            self._configs[file] = stamp, config
-            return config
-        return _read(directory, label)  # says what is wrong with it
+        except (OSError, ValueError):
+            stamp = None  # reading it says what is wrong with it
+        if known is not None and known.stamp == stamp:
+            return known
+        self._directories.pop(label, None)
+        source = Source(_read(os.path.dirname(file), label), file, stamp)
+        if stamp is not None:
+            self._directories[label] = source
+        return source
 
     def _place(self, path: str, label: str) -> tuple[str, int | None]:
         """Return the real path and the size of what is there, None if nothing is."""
@@ -179,15 +202,20 @@ class Resolver:
             raise ModelNotFoundError(label, f"it lies outside the model root {root}")
         return real
 
+    def _unavailable(self) -> dict[int, str]:
+        """Return why backends cannot be used now, by their place in the priority."""
+        reasons = ((place, _unavailable(backend)) for place, backend in self._asked)
+        return {place: reason for place, reason in reasons if reason is not None}
+
     def _plan(self, config: ModelConfig, label: str, unavailable: Mapping[int, str]) -> Plan:
-        """Return the plan of a model; models of one module differ in nothing but the name."""
+        """Return the plan of a model, which bears no name: a module's models share it."""
         if unavailable:
             return self._make_plan(config, label, unavailable)
         kind = (config.module_id, config.model_backend, self._registry.version)
         known = self._plans.get(kind)
         if known is None:
             known = self._plans[kind] = self._make_plan(config, label, unavailable)
-        return Plan(label, known.module_id, known.steps, known.accepted)
+        return known
 
     def _make_plan(self, config: ModelConfig, label: str, unavailable: Mapping[int, str]) -> Plan:
         implementations = self._registry.implementations(config.module_id)
@@ -196,7 +224,6 @@ class Resolver:
             what = f"{config.module_id!r} is not registered; registered modules are {known}"
             raise ConfigError(label, [Problem("module_id", what)])
         return make_plan(
-            label,
             config.module_id,
             config.model_backend,
             self._choices,
@@ -237,9 +264,15 @@ def _unavailable(backend: Backend) -> str | None:
         return f"available() raised {describe(error)}"
 
 
-def _key(config: ModelConfig, real: str, kwargs: Mapping[str, object]) -> Hashable | None:
+def _key(source: Source, real: str, kwargs: Mapping[str, object]) -> Hashable | None:
+    config, frozen = source.config, _frozen(kwargs) if kwargs else NOTHING
+    if source.fields is None or frozen is None:
+        return None
+    return config.module_id, real, config.model_backend, source.fields, frozen
+
+
+def _frozen(values: Mapping[str, object]) -> Hashable | None:
     try:
-        fields = freeze_mapping(config.fields)
-        return config.module_id, real, config.model_backend, fields, freeze_mapping(kwargs)
+        return freeze_mapping(values)
     except Unshareable:
         return None

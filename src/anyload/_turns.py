@@ -135,7 +135,7 @@ class Turns:
             at = now + timeout - flight.blocked_seconds
             turn.alarm = self._alarms.set(at, self._late, turn)
         self._flights.start_clock(flight, self.flight_late)
-        if self._outbox.wanted:
+        if flight.announced:
             self._outbox.put(Started(flight.model, now, turn.candidate.backend_type))
 
     # While it runs
@@ -149,7 +149,7 @@ class Turns:
         limit = turn.candidate.choice.stall_timeout
         if first and limit is not None and turn.phase == "running":
             turn.stall_alarm = self._alarms.set(now + limit, self._silent, turn)
-        if self._outbox.wanted:
+        if turn.flight.announced:
             backend = turn.candidate.backend_type
             self._outbox.put(Progress(turn.flight.model, now, backend, fraction, stage))
 
@@ -316,7 +316,8 @@ class Turns:
         self._alarms.cancel(turn.alarm)
         self._alarms.cancel(turn.stall_alarm)
         freed = self._process.let_go(turn)
-        self.unseat(turn, todo)
+        if turn.nested_seats:
+            self.unseat(turn, todo)
         if turn.parent is None:
             self._slots.leave(turn)
         else:

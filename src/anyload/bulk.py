@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from anyio.lowlevel import checkpoint
 
@@ -20,6 +20,7 @@ from .model_config import ModelConfig
 from .reports import LoadReport
 
 Model = str | os.PathLike[str] | ModelConfig
+T = TypeVar("T")
 Request = Callable[[Any], tuple[Hashable | None, Callable[[], Flight]]]
 
 PORTION = 64
@@ -50,7 +51,7 @@ class BulkSeat:
 
     flight: Flight
 
-    def __init__(self, bulk: BulkLoad, models: list[Any]) -> None:
+    def __init__(self, bulk: BulkLoad, models: tuple[Any, ...]) -> None:
         self.bulk = bulk
         self.models = models
         self.count = 1
@@ -86,13 +87,14 @@ class BulkLoad:
         self._core = core
         self._request = request
         self._priority = priority
-        groups: dict[Hashable, list[Any]] = {}
+        groups: dict[Hashable, tuple[Any, ...]] = {}
         for model in dict.fromkeys(models):
-            groups.setdefault(spelling(model), []).append(model)
+            key = spelling(model)
+            groups[key] = (*groups.get(key, ()), model)
         self.models = [model for group in groups.values() for model in group]
         self._to_submit = deque(groups.values())
         self._outstanding = len(groups)
-        self._seats: dict[BulkSeat, None] = {}
+        self._seats: list[BulkSeat] = []
         self._landed: deque[BulkSeat] = deque()
         self._untaken: deque[BulkSeat] = deque()
         self._ready: deque[LoadOutcome] = deque()
@@ -137,14 +139,14 @@ class BulkLoad:
         self._outstanding -= len(seats)
         return seats
 
-    def take(self, seats: Iterable[BulkSeat]) -> list[tuple[BulkSeat, Any, Exception | None]]:
-        """Take the results of flights that have landed: for each its model, or its error."""
-        seats = list(seats)
-        for seat in seats:
-            del self._seats[seat]
-        flown = [seat for seat in seats if seat.error is None]
-        results = dict(zip(flown, self._core.take_all(flown), strict=True))
-        return [(seat, *results.get(seat, (None, seat.error))) for seat in seats]
+    def take(self, seats: Sequence[BulkSeat]) -> Iterator[tuple[BulkSeat, Any, Exception | None]]:
+        """Take the results of flights that have landed: of each its model, or its error."""
+        for start in range(0, len(seats), PORTION):
+            portion = seats[start : start + PORTION]
+            results = self._core.take_all([seat for seat in portion if seat.error is None])
+            taken = iter(results)
+            for seat in portion:
+                yield (seat, *next(taken)) if seat.error is None else (seat, None, seat.error)
 
     def _outcomes(self, seat: BulkSeat) -> list[LoadOutcome]:
         ((_, value, error),) = self.take([seat])
@@ -153,13 +155,14 @@ class BulkLoad:
 
     def leave(self) -> None:
         """Go without the outcomes that were not taken."""
-        seats, self._seats = self._seats, {}
+        seats, self._seats = self._seats, []
         self._to_submit.clear()
         self._landed.clear()
         self._untaken.clear()
         self._outstanding = 0
         for seat in seats:
-            self._core.leave(seat)
+            if seat.count:  # not taken yet
+                self._core.leave(seat)
 
     def has_landed(self, seat: BulkSeat) -> bool:
         """Take note of a flight that has landed; any thread may call this."""
@@ -187,7 +190,7 @@ class BulkLoad:
             while self._to_submit:
                 requests = [self._next() for _ in range(min(PORTION, len(self._to_submit)))]
                 self._core.join_all(requests, self._priority)
-                self._seats.update((seat, None) for _, _, seat in requests)
+                self._seats += [seat for _, _, seat in requests]
                 if self._to_submit:
                     await checkpoint()
         except BaseException:
@@ -209,7 +212,8 @@ class BulkLoad:
                 seat.flight = inner.flight
             except Exception as error:
                 seat.error = error
-            self._seats[seat] = None
+                seat.count = 0
+            self._seats.append(seat)
             self._landed.append(seat)
 
 
@@ -226,18 +230,25 @@ async def load_many(bulk: BulkLoad, *, fail_fast: bool) -> dict[Any, Any]:
     except BaseException:
         bulk.leave()
         raise
-    results = {
-        model: (value, error) for seat, value, error in bulk.take(landed) for model in seat.models
-    }
+    values: dict[Any, Any] = {}
+    errors: dict[Any, Exception] = {}
+    for seat, value, error in bulk.take(landed):
+        if error is None:
+            values.update(dict.fromkeys(seat.models, value))
+        else:
+            errors.update(dict.fromkeys(seat.models, error))
     bulk.leave()
-    found = {model: results[model] for model in bulk.models if model in results}
-    models = {model: value for model, (value, error) in found.items() if error is None}
+    models = _in_order(bulk.models, values)
     if not failed:
         return models
-    errors = {model: error for model, (_, error) in found.items() if error is not None}
+    errors = _in_order(bulk.models, errors)
     raise BulkLoadError(
         f"{len(errors)} of {len(bulk.models)} models did not load",
         list(errors.values()),
         models,
         errors,
     )
+
+
+def _in_order(models: Iterable[Any], found: Mapping[Any, T]) -> dict[Any, T]:
+    return {model: found[model] for model in models if model in found}
