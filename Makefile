@@ -2,8 +2,8 @@
 # Another interpreter: make test PYTHON=python3.12
 
 PYTHON ?= python3
-# Reached so far; the bar that the design sets, and this is on its way to, is 100.
-COVERAGE_FLOOR ?= 99
+# Percent of the branches, and what is held: every one of them.
+COVERAGE_FLOOR ?= 100
 ARGS ?=
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from anyload import ModelConfig, Registry
-from anyload._resolver import Resolver
+from anyload._load.resolver import Resolver
 from benchmarks.frame import Row, Setting, Trivial, compared, interleave_sync
 
 CONFIG = """\

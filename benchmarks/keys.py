@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from timeit import Timer
 
-from anyload._keys import freeze_mapping
+from anyload._load.keys import freeze_mapping
 from benchmarks.frame import Row, Setting, compared, interleave_sync
 
 KWARGS = {"device": 0, "dtype": "float16"}

@@ -1,6 +1,6 @@
 """Deadlines: they ring in their order, and cancelled ones cost nothing for long."""
 
-from anyload._alarms import Alarms
+from anyload._load.alarms import Alarms
 
 
 def ring(*_: object) -> None:

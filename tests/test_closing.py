@@ -163,6 +163,20 @@ class TestAclose:
         gate.open()
         await settled(initializer)
 
+    async def test_with_a_hung_release(self) -> None:
+        """It ends while the release of a discarded model is past its limit."""
+        hang = Gate()
+        registry = Registry()
+        registry.module("m")(returns_at_once(release=lambda model: hang.enter()))
+        initializer = Initializer(registry, release_timeout=0.05)
+        async with initializer.init_each([ModelConfig("m")]):
+            await until(lambda: initializer.statistics().loaded == 1)
+        await until(lambda: initializer.statistics().abandoned == 1)
+        with anyio.fail_after(20):
+            await initializer.aclose(grace=0.1)
+        hang.open()
+        await settled(initializer)
+
 
 class TestClose:
     def test_in_a_plain_thread(self) -> None:
@@ -198,6 +212,26 @@ class TestClose:
         thread.join(10)
         assert len(errors) == 1
         gate.open()
+
+    def test_waits_without_spinning(self, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A close that has to wait for a load looks at it a few times, not all the time."""
+        initializer = Initializer(waiting_at(gate))
+        ending: Any = initializer._ending
+        looks: list[None] = []
+        real = ending.step
+
+        def step(seat: Any) -> bool:
+            looks.append(None)
+            return bool(real(seat))
+
+        monkeypatch.setattr(ending, "step", step)
+        thread = threading.Thread(target=initializer.init_sync, args=(ModelConfig("m"),))
+        thread.start()
+        gate.entered_sync()
+        threading.Timer(0.2, gate.open).start()
+        assert initializer.close(30) == ()
+        thread.join()
+        assert len(looks) < 50
 
 
 class TestWithoutAClose:

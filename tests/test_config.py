@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field, Secret, SecretStr
 
-from anyload._model_fields import parse_model_fields
-from anyload._names import wrong_with_name
-from anyload._problems import shown
+from anyload._reading.model_fields import parse_model_fields
+from anyload._reading.names import wrong_with_name
+from anyload._reading.problems import shown
 from anyload.config import (
     BackendConfig,
     BackendEntry,

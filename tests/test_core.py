@@ -12,27 +12,27 @@ from typing import Any
 import anyio
 import pytest
 from anyio import create_task_group
-from calls import Calls, arrived, does, error_of, of_type, two_backends
+from calls import Calls, arrived, does, error_of, of_type
 from scenes import Caller, model_on_disk, registry_of
 
 from anyload import (
     Backend,
     ClosedError,
     Initializer,
-    LoadCancelled,
     LoadError,
     LoadTimeoutError,
     ModelConfig,
     Registry,
     WrongTypeError,
-    _closing,
     check_cancelled,
     report_progress,
 )
-from anyload._call import run_turn as run_turn_really
-from anyload._core import Core
-from anyload._process import process
-from anyload._resolver import Resolver
+from anyload._load import closing
+from anyload._load.call import run_turn as run_turn_really
+from anyload._load.core import Core
+from anyload._load.process import process
+from anyload._load.resolver import Resolver
+from anyload._load.waiters import ThreadSeat
 from anyload.events import Event, Failed, Loaded
 from anyload.testing import (
     Gate,
@@ -45,32 +45,6 @@ from anyload.testing import (
 )
 
 SHORT = 0.05
-
-
-def told_to_stop(told: Gate, gate: Gate) -> Any:
-    """Return a module that sees that it is to stop, and then stays until the gate opens."""
-
-    def body(_: ModelConfig) -> None:
-        while True:
-            try:
-                check_cancelled()
-            except LoadCancelled:
-                break
-        told.enter()
-        gate.enter()
-
-    return does(body)
-
-
-async def lingering(
-    initializer: Initializer, told: Gate, module_id: str = "m", key: str = "k"
-) -> None:
-    """Have a load that nobody wants any more, and that knows it, stay on its slot."""
-    async with create_task_group() as tasks:
-        caller = Caller(tasks, initializer, ModelConfig(module_id), key=key)
-        await until(lambda: initializer.statistics().running == 1)
-        await caller.cancel()
-    await told.entered()
 
 
 # Joining and leaving
@@ -352,7 +326,7 @@ async def test_a_load_that_is_late_before_it_begins_is_not_begun(
         gate.enter()
         return real(*args, **kwargs)
 
-    monkeypatch.setattr("anyload._tasks.run_turn", run_turn)
+    monkeypatch.setattr("anyload._load.tasks.run_turn", run_turn)
     async with Initializer(registry_of(m=waits_at(entered)), load_timeout=SHORT) as initializer:
         error = await error_of(initializer, ModelConfig("m"))
         assert type(error) is LoadTimeoutError
@@ -361,103 +335,7 @@ async def test_a_load_that_is_late_before_it_begins_is_not_begun(
         assert entered.count == 0
 
 
-# Behind a load that is still on its slot
-
-
-async def test_who_waits_behind_a_load_that_was_cancelled_may_leave(gate: Gate) -> None:
-    """A fresh load of the same model that is cancelled too never starts."""
-    told = Gate(open=True)
-    module = told_to_stop(told, gate)
-    async with (
-        Initializer(registry_of(m=module)) as initializer,
-        create_task_group() as tasks,
-    ):
-        await lingering(initializer, told)
-        caller = Caller(tasks, initializer, ModelConfig("m"), key="k")
-        await until(lambda: initializer.statistics().queued == 1)
-        await caller.cancel()
-        assert initializer.statistics().queued == 0
-        gate.open()
-        await settled(initializer)
-        assert told.count == 1
-        assert [model.released for model in module.made] == [1]
-
-
-async def test_who_prepares_behind_a_load_that_was_cancelled_is_not_queued_by_it(
-    gate: Gate,
-) -> None:
-    """A fresh load of the same key that still prepares when the old one ends goes on preparing."""
-    told, preparing = Gate(open=True), Gate()
-    other = returns_at_once(prepare=classmethod(lambda cls: preparing.enter()))
-    registry = registry_of(m=told_to_stop(told, gate), other=other)
-    async with (
-        Initializer(registry) as initializer,
-        create_task_group() as tasks,
-    ):
-        await lingering(initializer, told)
-        caller = Caller(tasks, initializer, ModelConfig("other"), key="k")
-        await preparing.entered()
-        gate.open()
-        await until(lambda: initializer.statistics().running == 0)
-        assert initializer.statistics().preparing == 1
-        preparing.open()
-        assert isinstance(await caller.result(), other)
-        await settled(initializer)
-
-
-async def test_a_nested_load_waits_for_the_cancelled_one_of_its_model(gate: Gate) -> None:
-    """Inside a load, too, a model is not loaded anew before its last thread has left it."""
-    told = Gate(open=True)
-    modules = {"m": told_to_stop(told, gate), "quick": returns_at_once()}
-
-    def nested(_: ModelConfig) -> None:
-        got.append(initializer.init_sync(ModelConfig("quick"), key="k"))
-
-    got = list[Any]()
-    async with (
-        Initializer(registry_of(outer=does(nested), **modules)) as initializer,
-        create_task_group() as tasks,
-    ):
-        await lingering(initializer, told)
-        caller = Caller(tasks, initializer, ModelConfig("outer"))
-        await until(lambda: initializer.statistics().queued == 1)
-        assert got == []
-        gate.open()
-        await caller.result()
-        assert isinstance(got[0], modules["quick"])
-        await settled(initializer)
-
-
-async def test_who_waits_for_two_stuck_loads_stays_on_the_clock(gate: Gate) -> None:
-    """When one of two stuck loads in its way ends, a load waits on for the other, and then runs."""
-    held = Gate()
-    declines = [True]
-
-    def on_gpu(_: ModelConfig) -> None:
-        if declines:
-            declines.clear()
-            raise ValueError("busy")
-
-    registry = two_backends()
-    module = registry.module("m", "GPU")(does(on_gpu, exclusive_group="two stuck"))
-    registry.module("m")(waits_at(gate))
-    registry.module("holder")(waits_at(held, exclusive_group="two stuck"))
-    backends = [{"type": "GPU", "timeout": 30.0}, {"type": "LOCAL", "timeout": SHORT}]
-    async with (
-        Initializer(registry, backend_priority=backends, max_abandoned_loads=0) as initializer,
-        create_task_group() as tasks,
-    ):
-        for module_id in ("m", "holder"):
-            await error_of(initializer, ModelConfig(module_id), key=module_id)
-        assert initializer.statistics().overdue == 2
-        caller = Caller(tasks, initializer, ModelConfig("m"), key="m")
-        await until(lambda: initializer.statistics().queued == 1)
-        gate.open()
-        await until(lambda: initializer.statistics().overdue == 1)
-        assert initializer.statistics().queued == 1
-        held.open()
-        assert isinstance(await caller.result(), module)
-        await settled(initializer)
+# Loads inside loads
 
 
 async def test_two_parents_share_one_nested_load(gate: Gate) -> None:
@@ -597,7 +475,7 @@ async def test_a_start_that_hangs(gate: Gate) -> None:
         assert error.attempts[0].reason.startswith("start() of backend DEVICE has been running")
         gate.open()
         await until(lambda: gate.inside == 0)
-        await until(lambda: not initializer._core._flights.preparations.running)
+        await until(lambda: not initializer._core.flights.preparations.running)
         assert await initializer.init(ModelConfig("m")) is not None
         await settled(initializer)
 
@@ -633,7 +511,7 @@ async def test_a_stop_that_hangs_does_not_hold_up_a_close(
     gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A close waits only so long for ``stop``; it says so, and leaves that thread behind."""
-    monkeypatch.setattr(_closing, "STOP_SECONDS", SHORT)
+    monkeypatch.setattr(closing, "STOP_SECONDS", SHORT)
     registry, backends = on_device(stopping=gate)
     initializer = Initializer(registry, backend_priority=backends)
     await initializer.init(ModelConfig("m"))
@@ -651,17 +529,17 @@ async def test_a_stop_in_time_is_no_news(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """When a backend has stopped, its limit passes unnoticed, however late the closer comes."""
-    monkeypatch.setattr(_closing, "STOP_SECONDS", SHORT)
+    monkeypatch.setattr(closing, "STOP_SECONDS", SHORT)
     stopped = Gate(open=True)
     registry, backends = on_device(stopping=stopped)
     initializer = Initializer(registry, backend_priority=backends)
     await initializer.init(ModelConfig("m"))
-    core = initializer._core
+    core, ending = initializer._core, initializer._ending
     with caplog.at_level(logging.WARNING, "anyload"):
-        core.close(0.0)
-        assert not core.close_step(core.thread_seat())
+        ending.begin(0.0)
+        assert not ending.step(ThreadSeat(core.flights))
         await stopped.entered()
-        await until(lambda: core._flights.alarms.next_at is None)
+        await until(lambda: core.flights.alarms.next_at is None)
         assert await initializer.aclose() == ()
     assert caplog.records == []
 
@@ -672,9 +550,9 @@ async def test_a_close_cuts_a_load_inside_a_load_of_another(gate: Gate) -> None:
 
     def nested(_: ModelConfig) -> None:
         with pytest.raises(ClosedError):
-            closing.init_sync(ModelConfig("inner"))
+            cut.init_sync(ModelConfig("inner"))
 
-    closing = Initializer(registry_of(inner=inner))
+    cut = Initializer(registry_of(inner=inner))
     async with (
         Initializer(registry_of(outer=does(nested))) as initializer,
         create_task_group() as tasks,
@@ -682,14 +560,14 @@ async def test_a_close_cuts_a_load_inside_a_load_of_another(gate: Gate) -> None:
         caller = Caller(tasks, initializer, ModelConfig("outer"))
         await gate.entered()
         with anyio.fail_after(20.0):
-            assert await closing.aclose(grace=0.0) == ()
-        assert closing.statistics().failed == 1
+            assert await cut.aclose(grace=0.0) == ()
+        assert cut.statistics().failed == 1
         gate.open()
         await caller.result()
         await settled(initializer)
-        await settled(closing)
+        await settled(cut)
         assert [model.released for model in inner.made] == [1]
-        assert closing.statistics().loaded == 0
+        assert cut.statistics().loaded == 0
 
 
 async def test_a_load_that_a_fork_interrupts_leaves_the_child_as_it_is(gate: Gate) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from anyio import create_task_group
+from calls import error_of
 from scenes import GPU_THEN_LOCAL, Caller, model_on_disk, registry_of, registry_of_two
 
 from anyload import (
@@ -24,7 +25,7 @@ from anyload import (
     ModelConfig,
     check_cancelled,
 )
-from anyload.events import Event
+from anyload.events import Event, Started
 from anyload.testing import (
     FakeModel,
     Gate,
@@ -254,6 +255,9 @@ async def test_a_release_that_hangs_is_abandoned(gate: Gate, model: str) -> None
         await settled(initializer)
 
 
+# Hooks and the log
+
+
 async def test_a_hook_that_raises_does_no_harm(
     model: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -271,6 +275,40 @@ async def test_a_hook_that_raises_does_no_harm(
             await settled(initializer)
     assert seen == ["Queued", "Started", "AttemptEnded", "Loaded"]
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_a_hook_that_raises_system_exit_costs_no_thread() -> None:
+    """Whatever a hook raises, the load that it heard of goes on and its slot comes back."""
+
+    def hook(event: Event) -> None:
+        if isinstance(event, Started):
+            raise SystemExit("out of a hook")
+
+    async with Initializer(registry_of(m=returns_at_once()), hooks=[hook]) as initializer:
+        assert isinstance(await initializer.init(ModelConfig("m")), FakeModel)
+        await settled(initializer)
+
+
+async def test_a_log_handler_that_raises_costs_no_timeout(gate: Gate) -> None:
+    """A full disk under the log does not end the watchdog: the next limit is kept too."""
+
+    class FullDisk(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError("no space left on device")
+
+    logger, handler = logging.getLogger("anyload"), FullDisk()
+    logger.addHandler(handler)
+    try:
+        priority = [{"type": "LOCAL", "timeout": SHORT}]
+        registry = registry_of(m=waits_at(gate))
+        async with Initializer(registry, backend_priority=priority) as initializer:
+            for _ in range(2):
+                error = await error_of(initializer, ModelConfig("m"))
+                assert [attempt.outcome for attempt in error.attempts] == ["timed_out"]
+            gate.open()
+            await settled(initializer)
+    finally:
+        logger.removeHandler(handler)
 
 
 # Many callers
@@ -442,6 +480,20 @@ async def test_nothing_keeps_a_model(tmp_path: Path) -> None:
         gc.collect()
         assert [reference() for reference in references] == [None] * 5
         assert report in [getattr(event, "report", None) for event in events]
+
+
+async def test_no_worker_keeps_the_last_model_alive(gate: Gate, tmp_path: Path) -> None:
+    """A model that its caller has dropped is gone while the worker is in its next load."""
+    registry = registry_of(m=returns_at_once(), slow=waits_at(gate))
+    async with Initializer(registry, max_concurrent_loads=1) as initializer:
+        gone = weakref.ref(await initializer.init(model_on_disk(tmp_path)))
+        async with create_task_group() as tasks:
+            tasks.start_soon(initializer.init, ModelConfig("slow"))
+            await gate.entered()
+            gc.collect()
+            assert gone() is None
+            gate.open()
+        await settled(initializer)
 
 
 async def test_nothing_keeps_a_discarded_model(gate: Gate, model: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from anyload._files import FileRefused, read_regular_file
+from anyload._reading.files import FileRefused, read_regular_file
 
 
 def refusal(path: str | Path, limit: int = 100, *, follow_links: bool = False) -> str:

@@ -13,7 +13,7 @@ from calls import Calls
 from scenes import model_on_disk, registry_of
 
 from anyload import Initializer
-from anyload._keys import Unshareable, freeze, freeze_mapping
+from anyload._load.keys import Unshareable, freeze, freeze_mapping
 from anyload.testing import Gate, until, waits_at
 
 

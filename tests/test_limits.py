@@ -9,6 +9,7 @@ from anyio import create_task_group, sleep
 from calls import Calls, arrived, does, error_of, of_type, two_backends
 
 from anyload import (
+    BulkLoadError,
     Initializer,
     LoadError,
     LoadTimeoutError,
@@ -516,3 +517,31 @@ class TestRelease:
             releasing.open()
             await settled(initializer)
             assert releasing.count == 1
+
+    async def test_makes_room_for_an_overdue_load_when_it_ends(self) -> None:
+        """A thread that leaves its release makes room for one that is overdue."""
+        hang, load = Gate(), Gate()
+        registry = Registry()
+        registry.module("d")(returns_at_once(release=lambda model: hang.enter()))
+        registry.module("h")(waits_at(load))
+        quick = registry.module("m")(returns_at_once())
+        async with Initializer(
+            registry,
+            backend_priority=local(timeout=SHORT),
+            max_concurrent_loads=1,
+            max_abandoned_loads=1,
+            release_timeout=SHORT,
+        ) as initializer:
+            with pytest.raises(BulkLoadError):
+                # The failure leaves the other model, which has landed or will, to be released.
+                await initializer.init_many([ModelConfig("d"), ModelConfig("absent")])
+            async with initializer.init_each([ModelConfig("d")]):
+                await until(lambda: initializer.statistics().loaded == 2)
+            await until(lambda: initializer.statistics().abandoned == 1)
+            assert isinstance(await error_of(initializer, ModelConfig("h")), LoadError)
+            assert initializer.statistics().overdue == 1
+            hang.open()
+            await until(lambda: initializer.statistics().overdue == 0)
+            assert isinstance(await initializer.init(ModelConfig("m")), quick)
+            load.open()
+            await settled(initializer)

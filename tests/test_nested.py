@@ -1,5 +1,6 @@
 """Loads inside loads, and loads from plain threads."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -10,16 +11,28 @@ import anyio
 import pytest
 from anyio import create_task_group
 from calls import Calls, does, error_of, two_backends
+from scenes import model_on_disk, registry_of
 
 from anyload import (
+    BulkLoadError,
+    ClosedError,
     Initializer,
+    LoadCancelled,
     LoadError,
     ModelConfig,
     ReentrantLoadError,
     Registry,
     check_cancelled,
 )
-from anyload.testing import Gate, returns_at_once, settled, until, waits_at
+from anyload.testing import (
+    FakeModel,
+    Gate,
+    checks_cancelled,
+    returns_at_once,
+    settled,
+    until,
+    waits_at,
+)
 
 SHORT = 0.05
 
@@ -50,6 +63,17 @@ class Site:
 
     async def outer(self, name: str) -> Any:
         return await self.initializer.init(ModelConfig(name), key=name)
+
+
+def bulk_inside(build: Callable[[], Any]) -> Any:
+    """Return a module that runs this coroutine function on a loop of its own while it loads."""
+
+    class Outer(FakeModel):
+        @classmethod
+        def load(cls, config: ModelConfig, **kwargs: Any) -> Any:
+            return cls(config, {"inside": asyncio.run(build())})
+
+    return Outer
 
 
 def reentrant(error: LoadError) -> ReentrantLoadError:
@@ -174,6 +198,25 @@ class TestInline:
                 gate.open()
             await settled(site.initializer)
             await settled(other.initializer)
+
+    async def test_fails_after_its_initializer_was_cut(self, gate: Gate) -> None:
+        """Closed under a load that runs inside another initializer's, it ends with ClosedError."""
+
+        def fail(config: ModelConfig) -> None:
+            gate.enter()
+            raise ValueError("too late to matter")
+
+        inner = Initializer(registry_of(m=does(fail)))
+        outer = Initializer(registry_of(o=does(lambda config: inner.init_sync(ModelConfig("m")))))
+        async with outer, create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("outer", outer, ModelConfig("o"))
+            await gate.entered()
+            await inner.aclose(grace=0)
+            gate.open()
+            error = await calls.result("outer")
+            assert isinstance(error.__cause__, ClosedError | LoadCancelled)
+            await settled(outer)
 
     async def test_takes_over_a_queued_flight(self) -> None:
         """A load that is queued runs at once when the load on the only slot asks for it."""
@@ -436,6 +479,52 @@ class TestLoopInsideALoad:
             await site.outer("a")
             assert site.threads["a"] == site.threads["b"]
             await settled(initializer)
+
+
+class TestBulkInsideALoad:
+    async def test_errors_are_outcomes(self, tmp_path: Path) -> None:
+        """A model that would wait for itself is a failed outcome; the other one is there."""
+        other = ModelConfig("other")
+        here = model_on_disk(tmp_path, "outer")
+
+        async def build() -> list[Any]:
+            async with initializer.init_each([here, other]) as outcomes:
+                each = [outcome async for outcome in outcomes]
+            try:
+                await initializer.init_many([here, other])
+            except BulkLoadError as error:
+                return [*each, error]
+            raise AssertionError("the bulk did not fail")
+
+        registry = registry_of(outer=bulk_inside(build), other=returns_at_once())
+        initializer = Initializer(registry, max_concurrent_loads=1)
+        async with initializer:
+            model = await initializer.init(here)
+            first, second, error = model.kwargs["inside"]
+            assert isinstance(first.error, ReentrantLoadError)
+            assert first.report.attempts == ()
+            assert isinstance(second.value, FakeModel)
+            assert list(error.failed) == [here]
+            assert list(error.models) == [other]
+            await settled(initializer)
+
+    async def test_releases_what_it_has_when_not_wanted(self, gate: Gate) -> None:
+        """Cancelled between two of its models, it gives the first one back."""
+        module = does(lambda config: None)
+
+        async def build() -> Any:
+            return await initializer.init_many([ModelConfig("made"), ModelConfig("slow")])
+
+        registry = registry_of(outer=bulk_inside(build), made=module, slow=checks_cancelled(gate))
+        initializer = Initializer(registry)
+        async with initializer:
+            async with create_task_group() as tasks:
+                tasks.start_soon(initializer.init, ModelConfig("outer"))
+                await gate.entered()
+                tasks.cancel_scope.cancel()
+            gate.open()
+            await settled(initializer)
+            assert [model.released for model in module.made] == [1]
 
 
 class TestPlainThreads:

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from anyload._outbox import Outbox, log_event
+from anyload._load.outbox import Outbox, log_event
 from anyload.events import (
     Abandoned,
     AttemptEnded,

@@ -9,7 +9,7 @@ import pytest
 from calls import GPU_THEN_LOCAL, two_backends
 
 from anyload import Backend, Initializer, ModelConfig, Registry
-from anyload._plan import Candidate, Choice, Skip, make_plan
+from anyload._load.plan import Candidate, Choice, Skip, make_plan
 from anyload.testing import FakeModel, returns_at_once
 
 

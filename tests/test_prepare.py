@@ -1,14 +1,16 @@
 """What happens once before loads: prepare, the start of a backend; and what follows a load."""
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
 from anyio import create_task_group
 from calls import Calls, arrived, does, error_of
+from scenes import registry_of
 
-from anyload import Backend, Initializer, LoadError, ModelConfig, Registry
+from anyload import Backend, ClosedError, Initializer, LoadError, ModelConfig, Registry
 from anyload.events import Loaded
 from anyload.testing import FakeModel, Gate, returns_at_once, settled, until, waits_at
 
@@ -136,6 +138,38 @@ class TestPrepare:
             await until_loads(initializer, with_luck)
             await settled(initializer)
 
+    async def test_queued_at_a_close(self, gate: Gate) -> None:
+        """After a close no prepare begins, though one may still be running."""
+        second = Gate(open=True)
+        registry = registry_of(a=prepares(gate.enter), b=prepares(second.enter))
+        initializer = Initializer(registry)
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("a", initializer, ModelConfig("a"))
+            await gate.entered()
+            calls.start("b", initializer, ModelConfig("b"))
+            await until(lambda: initializer.statistics().preparing == 2)
+            await initializer.aclose(grace=0)
+            assert isinstance(await calls.result("b"), ClosedError)
+            gate.open()
+            await until(lambda: initializer.statistics().threads == 0)
+        assert second.count == 0
+
+    async def test_no_thread_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where no thread can be started, a load that waits for its prepare ends too."""
+        module = prepares(lambda: None)
+
+        def start(self: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        async with Initializer(registry_of(m=module)) as initializer:
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", start)
+                error = await error_of(initializer, ModelConfig("m"))
+            assert "can't start new thread" in str(error)
+            assert isinstance(await initializer.init(ModelConfig("m")), module)
+            await settled(initializer)
+
 
 async def until_loads(initializer: Initializer, models: list[ModelConfig]) -> None:
     """Load, once the thread that hung has told that it is back."""
@@ -245,6 +279,26 @@ class TestBackend:
         with caplog.at_level(logging.ERROR, "anyload"):
             assert await initializer.aclose() == ()
         assert "stop() of backend DEVICE raised" in caplog.text
+
+    async def test_starts_after_the_close(self, gate: Gate) -> None:
+        """A start that ends when nobody waits for it any more is followed by its stop."""
+        done: list[str] = []
+
+        def start() -> None:
+            gate.enter()
+            done.append("started")
+
+        registry, _ = device(starting=staticmethod(start), stopped=done)
+        registry.module("m", "DEVICE")(returns_at_once())
+        initializer = Initializer(registry, backend_priority=[{"type": "DEVICE"}])
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("m", initializer, ModelConfig("m"))
+            await gate.entered()
+            await initializer.aclose(grace=0)
+            gate.open()
+            await until(lambda: done == ["started", "stopped"])
+            assert isinstance(await calls.result("m"), ClosedError)
 
     async def test_unavailable(self) -> None:
         """A backend that says why it is unavailable is skipped with that reason."""

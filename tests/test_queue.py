@@ -2,8 +2,8 @@
 
 from contextvars import Context
 
-from anyload._flight import Flight
-from anyload._queue import Lane
+from anyload._load.flight import Flight
+from anyload._load.queue import Lane
 
 
 def flight(number: int, priority: int = 0) -> Flight:

@@ -284,6 +284,11 @@ def test_a_backend_that_cannot_be_made_is_a_config_error() -> None:
     assert "no such device" in problem.what
 
 
+def test_a_backend_is_available_unless_it_says_otherwise() -> None:
+    """The default of available() is that nothing stands in the way."""
+    assert Backend(BackendConfig()).available() is None
+
+
 def test_config_names_modules_and_backend_types_by_import_path() -> None:
     """The operator's own classes are imported by path and added to a copy of the registry."""
     registry = Registry()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from calls import GPU_THEN_LOCAL, error_of
 from scenes import Gpu, model_on_disk, registry_of
 
 from anyload import ConfigError, Initializer, ModelConfig, ModelNotFoundError, Registry
-from anyload._resolver import size_on_disk
-from anyload.testing import FakeModel
+from anyload._load.resolver import size_on_disk
+from anyload.testing import FakeModel, settled
 
 
 def registry() -> Registry:
@@ -130,6 +131,23 @@ async def test_a_config_with_a_path_that_is_none_is_refused(
     options: dict[str, Any] = {"model_root": str(root)} if confined else {}
     async with Initializer(registry(), **options) as initializer:
         assert await refusal(initializer, ModelConfig("m", path)) == "not a valid path"
+
+
+async def test_a_system_exit_out_of_reading_ends_that_load_only(root: Path) -> None:
+    """What a user's path object raises in the reader thread is the error of its load."""
+    here = str(root / "m")
+
+    class Odd(os.PathLike[str]):
+        def __fspath__(self) -> str:
+            if threading.current_thread() is not threading.main_thread():
+                raise SystemExit("out of __fspath__")
+            return here
+
+    async with Initializer(registry()) as initializer:
+        with pytest.raises(ModelNotFoundError, match="SystemExit: out of __fspath__"):
+            await initializer.init(Odd())
+        assert await initializer.init(here) is not None
+        await settled(initializer)
 
 
 async def test_a_confined_name_that_is_no_path_is_refused(root: Path) -> None:

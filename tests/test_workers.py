@@ -7,8 +7,9 @@ import pytest
 from calls import Calls, two_backends
 from scenes import registry_of
 
-from anyload import Initializer, ModelConfig, _workers
-from anyload._workers import Worker, Workers
+from anyload import Initializer, ModelConfig
+from anyload._load import workers as worker_threads
+from anyload._load.workers import Worker, Workers
 from anyload.testing import Gate, returns_at_once, settled, until, waits_at
 
 
@@ -28,7 +29,7 @@ class Source:
 
 async def test_an_idle_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker with nothing to do ends after a while, and the next load has one all the same."""
-    monkeypatch.setattr(_workers, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(worker_threads, "IDLE_SECONDS", 0.05)
     async with Initializer(registry_of(m=returns_at_once())) as initializer:
         first = await initializer.init(ModelConfig("m"))
         await settled(initializer)
@@ -52,7 +53,7 @@ def test_a_call_to_a_worker_that_gives_up_is_not_lost(monkeypatch: pytest.Monkey
             parked.append(super().park(seconds))
             return parked[-1]
 
-    monkeypatch.setattr(_workers, "Worker", Hasty)
+    monkeypatch.setattr(worker_threads, "Worker", Hasty)
     workers.call()
     source.gate.entered_sync(2)
     assert workers.count == 1  # the one thread took both calls
@@ -83,13 +84,13 @@ async def test_a_thread_that_is_late_runs_no_load_that_nobody_wants(
 ) -> None:
     """A fallback whose callers have gone before its thread is there is never started."""
     entrance, stuck, fallback = Gate(), Gate(), Gate(open=True)
-    live = _workers._live
+    live = worker_threads._live
 
     def late(workers: Workers) -> None:
         entrance.enter()
         live(workers)
 
-    monkeypatch.setattr(_workers, "_live", late)
+    monkeypatch.setattr(worker_threads, "_live", late)
     registry = two_backends()
     registry.module("m", "GPU")(waits_at(stuck))
     registry.module("m")(waits_at(fallback))

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anyload import _yaml
-from anyload._yaml import read_yaml_mapping, read_yaml_scalar
+from anyload._reading import yaml as reader
+from anyload._reading.yaml import read_yaml_mapping, read_yaml_scalar
 from anyload.errors import ConfigError
 
 
@@ -26,7 +26,7 @@ def refusal(text: bytes | str) -> tuple[str, str]:
 @pytest.fixture(params=["CSafeLoader", "SafeLoader"], autouse=True)
 def _loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run every test with libyaml and without it."""
-    monkeypatch.setattr(_yaml, "_Parser", getattr(yaml, request.param))
+    monkeypatch.setattr(reader, "_Parser", getattr(yaml, request.param))
 
 
 SAMPLE = """\

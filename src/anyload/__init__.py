@@ -12,12 +12,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._call import check_cancelled as check_cancelled
-    from ._call import report_progress as report_progress
-    from ._exit import exit_process as exit_process
-    from ._plan import Candidate as Candidate
-    from ._plan import Plan as Plan
-    from ._plan import Skip as Skip
+    from ._load.call import check_cancelled as check_cancelled
+    from ._load.call import report_progress as report_progress
+    from ._load.exit import exit_process as exit_process
+    from ._load.plan import Candidate as Candidate
+    from ._load.plan import Plan as Plan
+    from ._load.plan import Skip as Skip
     from .backends import LocalBackend as LocalBackend
     from .bulk import BulkLoad as BulkLoad
     from .bulk import LoadOutcome as LoadOutcome
@@ -49,9 +49,9 @@ if TYPE_CHECKING:
 
 _HOMES = MappingProxyType(
     {
-        "_call": ("check_cancelled", "report_progress"),
-        "_exit": ("exit_process",),
-        "_plan": ("Candidate", "Plan", "Skip"),
+        "_load.call": ("check_cancelled", "report_progress"),
+        "_load.exit": ("exit_process",),
+        "_load.plan": ("Candidate", "Plan", "Skip"),
         "backends": ("LocalBackend",),
         "bulk": ("BulkLoad", "LoadOutcome"),
         "config": ("BackendConfig",),

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
-from ._plan import Choice
-from ._slots import Limits
+from ._load.plan import Choice
+from ._load.slots import Limits
 from .config import InitializerConfig, check_backend_types, validate_backend_config
 from .errors import ConfigError, Problem, describe
 from .model_config import ModelConfig

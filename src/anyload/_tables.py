@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ._plan import Candidate, Plan, Skip
+from ._load.plan import Candidate, Plan, Skip
 from .bulk import LoadOutcome
 from .errors import AnyloadError, describe
 from .reports import Attempt, StuckLoad, seconds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,17 +10,17 @@ from typing import Any, Self, TypeVar
 
 from anyio.lowlevel import checkpoint
 
-from ._call import current_turn
-from ._core import Core
-from ._flight import Flight, Turn
-from ._waiters import AsyncSeat, current_bell
+from ._load.call import current_turn
+from ._load.callers import Callers
+from ._load.flight import Flight, Turn
+from ._load.inside import Inside
+from ._load.requests import Request
+from ._load.waiters import AsyncSeat, current_bell
 from .errors import BulkLoadError
-from .model_config import ModelConfig
+from .model_config import Model
 from .reports import LoadReport
 
-Model = str | os.PathLike[str] | ModelConfig
 T = TypeVar("T")
-Request = Callable[[Any], tuple[Hashable | None, Callable[[], Flight]]]
 
 PORTION = 64
 """How many loads are begun before the loop gets a turn: about half a millisecond's worth."""
@@ -78,13 +77,15 @@ class BulkLoad:
 
     def __init__(
         self,
-        core: Core,
+        callers: Callers,
+        inside: Inside,
         spelling: Callable[[Any], Hashable],
-        request: Request,
+        request: Callable[[Any], Request],
         models: Iterable[Model],
         priority: int,
     ) -> None:
-        self._core = core
+        self._callers = callers
+        self._inside = inside
         self._request = request
         self._priority = priority
         groups: dict[Hashable, tuple[Any, ...]] = {}
@@ -143,7 +144,7 @@ class BulkLoad:
         """Take the results of flights that have landed: of each its model, or its error."""
         for start in range(0, len(seats), PORTION):
             portion = seats[start : start + PORTION]
-            results = self._core.take_all([seat for seat in portion if seat.error is None])
+            results = self._callers.take_all([seat for seat in portion if seat.error is None])
             taken = iter(results)
             for seat in portion:
                 yield (seat, *next(taken)) if seat.error is None else (seat, None, seat.error)
@@ -162,7 +163,7 @@ class BulkLoad:
         self._outstanding = 0
         for seat in seats:
             if seat.count:  # not taken yet
-                self._core.leave(seat)
+                self._callers.leave(seat)
 
     def has_landed(self, seat: BulkSeat) -> bool:
         """Take note of a flight that has landed; any thread may call this."""
@@ -189,7 +190,7 @@ class BulkLoad:
         try:
             while self._to_submit:
                 requests = [self._next() for _ in range(min(PORTION, len(self._to_submit)))]
-                self._core.join_all(requests, self._priority)
+                self._callers.join_all(requests, self._priority)
                 self._seats += [seat for _, _, seat in requests]
                 if self._to_submit:
                     await checkpoint()
@@ -208,7 +209,7 @@ class BulkLoad:
             key, begun, seat = self._next()
             seat.flight = begun
             try:
-                inner = self._core.load_inside(parent, key, begun, None, self._priority)
+                inner = self._inside.load(parent, key, begun, None, self._priority)
                 seat.flight = inner.flight
             except Exception as error:
                 seat.error = error

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 import anyio
 
-from ._exit import exit_process
+from ._load.exit import exit_process
 from ._tables import (
     JSON_KEYS,
     LOAD_COLUMNS,

@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from . import _checks as checks
-from ._documents import Document, read_document
-from ._environment import apply_environment
-from ._problems import Place, dotted, shown
-from ._validation import problems_of
+from ._reading import checks
+from ._reading.documents import Document, read_document
+from ._reading.environment import apply_environment
+from ._reading.problems import Place, dotted, shown
+from ._reading.validation import problems_of
 from .errors import ConfigError, Problem
 
 Seconds: TypeAlias = Annotated[float, Field(gt=0), BeforeValidator(checks.seconds)]

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import contextvars
 import os
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from ._call import current_turn
-from ._core import Core
-from ._flight import Flight, Resolved, Turn
-from ._keys import Unshareable, freeze_mapping
-from ._plan import Plan
-from ._process import process
-from ._resolver import Resolver
+from ._load.call import current_turn
+from ._load.callers import Callers
+from ._load.core import Core
+from ._load.ending import Ending
+from ._load.figures import statistics
+from ._load.flight import Turn
+from ._load.inside import Inside
+from ._load.plan import Plan
+from ._load.process import process
+from ._load.requests import Requests
+from ._load.resolver import Resolver
+from ._load.waiters import current_bell
 from ._setup import extended, make_catalogue, make_choices, make_limits
-from ._waiters import AsyncSeat, current_bell
 from .bulk import BulkLoad, load_many
 from .config import InitializerConfig, load_config
 from .contracts import Admission, Backend
 from .events import Hook
-from .model_config import ModelConfig
-from .registry import RESERVED, Registry
+from .model_config import Model
+from .registry import Registry
 from .reports import Statistics, StuckLoad
-
-Model = str | os.PathLike[str] | ModelConfig
-"""What names a model: a catalogue name, a path, or a config."""
 
 GRACE_SECONDS = 10.0
 
@@ -123,6 +123,10 @@ class Initializer:
             catalogue_only=config.catalogue_only,
         )
         self._core = Core(process, make_limits(config), hooks, admission)
+        self._requests = Requests(self._core, self._resolver)
+        self._callers = Callers(self._core)
+        self._inside = Inside(self._core, self._callers)
+        self._ending = Ending(self._core)
 
     # Loading
 
@@ -163,14 +167,14 @@ class Initializer:
             # A loop that is run inside a load. It has nothing better to do than to load here:
             # the thread and the slot are the parent's.
             return self._load_inside(parent, model, key, priority, load_kwargs, None)
-        shared, begin = self._request(model, key, priority, load_kwargs)
-        cohort = self._core.join(shared, begin, current_bell(), priority)
+        shared, begin = self._requests.for_one(model, key, priority, load_kwargs)
+        cohort = self._callers.join(shared, begin, current_bell(), priority)
         try:
             await cohort.event.wait()
         except BaseException:
-            self._core.leave(cohort)
+            self._callers.leave(cohort)
             raise
-        return self._core.take(cohort)
+        return self._callers.take(cohort)
 
     def init_sync(
         self,
@@ -201,16 +205,16 @@ class Initializer:
         parent = current_turn()
         if parent is not None:
             return self._load_inside(parent, model, key, priority, load_kwargs, timeout)
-        shared, begin = self._request(model, key, priority, load_kwargs)
-        seat = self._core.thread_seat()
-        self._core.join_all([(shared, begin(), seat)], priority)
+        shared, begin = self._requests.for_one(model, key, priority, load_kwargs)
+        seat = self._callers.thread_seat()
+        self._callers.join_all([(shared, begin(), seat)], priority)
         try:
             if not seat.wait(timeout):
                 raise TimeoutError(f"loading {self._resolver.label(model)!r} took over {timeout} s")
         except BaseException:
-            self._core.leave(seat)
+            self._callers.leave(seat)
             raise
-        return self._core.take(seat)
+        return self._callers.take(seat)
 
     def _load_inside(
         self,
@@ -221,63 +225,8 @@ class Initializer:
         load_kwargs: dict[str, Any],
         timeout: float | None,
     ) -> Any:
-        shared, begin = self._request(model, key, priority, load_kwargs)
-        return self._core.take(self._core.load_inside(parent, shared, begin(), timeout, priority))
-
-    def _request(
-        self, model: Model, key: Hashable | None, priority: int, kwargs: dict[str, Any]
-    ) -> tuple[Hashable | None, Callable[[], Flight]]:
-        """Return the key that a request can be found by before anything is read, and its flight."""
-        if kwargs:
-            _refuse_reserved(kwargs)
-        shared = ("given", key, None) if key is not None else self._spelled_key(model, kwargs)
-
-        def begin() -> Flight:
-            return self._flight(model, key, priority, kwargs, contextvars.copy_context())
-
-        return shared, begin
-
-    def _spelled_key(self, model: Model, kwargs: dict[str, Any]) -> Hashable | None:
-        if isinstance(model, ModelConfig):
-            if model.model_path is None:
-                return None
-            name: Hashable = model
-        else:
-            name = model if isinstance(model, str) else (os.fspath(model), "path")
-        if not kwargs:
-            return name
-        try:
-            return name, freeze_mapping(kwargs)
-        except Unshareable:
-            return None
-
-    def _flight(
-        self,
-        model: Model,
-        key: Hashable | None,
-        priority: int,
-        kwargs: dict[str, Any],
-        context: contextvars.Context,
-    ) -> Flight:
-        flight = Flight(
-            self._resolver.label(model),
-            kwargs,
-            context,
-            self._core.clock(),
-            priority,
-            self._core.new_batch(),
-        )
-        if isinstance(model, ModelConfig):
-            found = self._resolver.at_once(model)
-            if found is not None:
-                flight.config, flight.plan = found.config, found.plan
-                return flight
-
-        def resolve() -> Resolved:
-            return self._resolver.resolve(model, kwargs, shared=key is None)
-
-        flight.resolve = resolve
-        return flight
+        shared, begin = self._requests.for_one(model, key, priority, load_kwargs)
+        return self._callers.take(self._inside.load(parent, shared, begin(), timeout, priority))
 
     async def init_many(
         self,
@@ -332,19 +281,10 @@ class Initializer:
         return self._bulk(models, priority, load_kwargs)
 
     def _bulk(self, models: Iterable[Model], priority: int, kwargs: dict[str, Any]) -> BulkLoad:
-        _refuse_reserved(kwargs)
-        context, batch = contextvars.copy_context(), self._core.new_batch()
-
-        def request(model: Model) -> tuple[Hashable | None, Callable[[], Flight]]:
-            def begin() -> Flight:
-                flight = self._flight(model, None, priority, kwargs, context)
-                flight.batch = batch
-                flight.clock_from_dispatch = True
-                return flight
-
-            return self._spelled_key(model, kwargs), begin
-
-        return BulkLoad(self._core, self._resolver.spelling, request, models, priority)
+        request = self._requests.for_bulk(priority, kwargs)
+        return BulkLoad(
+            self._callers, self._inside, self._resolver.spelling, request, models, priority
+        )
 
     # Looking
 
@@ -366,25 +306,20 @@ class Initializer:
             ConfigError: its ``config.yml`` cannot be used, or its module is not registered.
             ClosedError: the initializer is closed.
         """
-
-        def begin() -> Flight:
-            flight = self._flight(model, None, 0, load_kwargs, contextvars.copy_context())
-            flight.plan_only = True
-            flight.resolve = lambda: self._resolver.resolve(model, load_kwargs, shared=False)
-            return flight
-
-        cohort = self._core.join(None, begin, current_bell(), 0)
+        cohort = self._callers.join(
+            None, self._requests.for_plan(model, load_kwargs), current_bell(), 0
+        )
         try:
             await cohort.event.wait()
         except BaseException:
-            self._core.leave(cohort)
+            self._callers.leave(cohort)
             raise
-        plan: Plan = self._core.take(cohort)
+        plan: Plan = self._callers.take(cohort)
         return plan
 
     def statistics(self) -> Statistics:
         """Return what is going on now, and what has been done so far."""
-        return self._core.statistics()
+        return statistics(self._core)
 
     def reconsider(self) -> None:
         """Ask the admission again about loads that it refused; any thread may call this."""
@@ -392,7 +327,7 @@ class Initializer:
 
     def __repr__(self) -> str:
         figures = self.statistics()
-        state = " closed" if self._core.closed else ""
+        state = " closed" if self._core.flights.closed else ""
         return (
             f"<Initializer{state} running={figures.running} queued={figures.queued} "
             f"abandoned={figures.abandoned} loaded={figures.loaded} failed={figures.failed}>"
@@ -413,30 +348,11 @@ class Initializer:
             The loads that were abandoned and whose threads are still running. While there are
             any, the process may not exit cleanly: see `exit_process`.
         """
-        self._core.close(grace)
-        bell = current_bell()
-        try:
-            while True:
-                seat = AsyncSeat(bell)
-                if self._core.close_step(seat):
-                    return self._core.abandoned()
-                await seat.wait()
-        except BaseException:
-            self._core.close_at_once()
-            raise
+        return await self._ending.aclose(grace)
 
     def close(self, grace: float = GRACE_SECONDS) -> tuple[StuckLoad, ...]:
         """Close from a plain thread; as `aclose` otherwise."""
-        self._core.close(grace)
-        try:
-            while True:
-                seat = self._core.thread_seat()
-                if self._core.close_step(seat):
-                    return self._core.abandoned()
-                seat.wait(None)
-        except BaseException:
-            self._core.close_at_once()
-            raise
+        return self._ending.close(grace)
 
     async def __aenter__(self) -> Self:
         return self
@@ -459,9 +375,3 @@ class Initializer:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _refuse_reserved(kwargs: Mapping[str, Any]) -> None:
-    for name in (*RESERVED, "load_backend"):
-        if name in kwargs:
-            raise TypeError(f"{name!r} is a reserved name and cannot be passed to load")

@@ -51,7 +51,7 @@ class ModelConfig:
             ModelNotFoundError: there is no such directory, or no config.yml in it.
             ConfigError: the config.yml cannot be used.
         """
-        from ._model_files import read_model_fields  # the one import of yaml on this path
+        from ._reading.model_files import read_model_fields  # the one import of yaml on this path
 
         directory = os.fspath(path)
         return cls.from_fields(read_model_fields(directory), directory)
@@ -126,3 +126,7 @@ def _rebuild(
     module_id: str, path: str | None, backend: str | None, fields: dict[str, Any]
 ) -> ModelConfig:
     return ModelConfig(module_id, path, backend, **fields)
+
+
+Model = str | os.PathLike[str] | ModelConfig
+"""What names a model: a catalogue name, a path, or a config."""

@@ -23,7 +23,7 @@ from typing import Any
 
 from anyio import sleep
 
-from ._call import check_cancelled, report_progress
+from ._load.call import check_cancelled, report_progress
 from .initializer import Initializer
 from .model_config import ModelConfig
 from .reports import Statistics

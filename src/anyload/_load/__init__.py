@@ -1,0 +1,1 @@
+"""One load, from the request to the model: flights, turns, workers, waiters and their core."""

@@ -1,0 +1,153 @@
+"""What runs in the worker thread: the module's own code, and what it can ask of anyload."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from ..errors import LoadCancelled, WrongTypeError, describe
+from ..reports import Outcome
+from .flight import Turn
+from .result import Result
+from .stacks import error_stack, forget_frames
+
+logger = logging.getLogger("anyload.loads")
+
+_current_turn: ContextVar[Turn | None] = ContextVar("anyload.turn", default=None)
+
+
+def current_turn() -> Turn | None:
+    """Return the turn whose load this code runs in, if it does."""
+    turn = _current_turn.get()
+    # The context may have been copied by something that outlives the load.
+    return turn if turn is not None and turn.phase != "ended" else None
+
+
+def check_cancelled() -> None:
+    """Raise LoadCancelled if the load that this code runs in is no longer wanted.
+
+    Call it from time to time in a long ``load``: it is how a load hears that every caller was
+    cancelled, that its limit has passed, or that the initializer closes. Outside of a load it
+    does nothing.
+
+    Raises:
+        LoadCancelled: let it pass. It ends the load; no other backend is tried.
+    """
+    turn = current_turn()
+    if turn is not None:
+        _check(turn)
+
+
+def report_progress(fraction: float | None = None, stage: str | None = None) -> None:
+    """Say that the load that this code runs in gets on; also does what `check_cancelled` does.
+
+    The first report starts the clock of ``stall_timeout``, where that is set, and each one
+    starts it again.
+
+    Args:
+        fraction: how much is done, 0 to 1, if that is known.
+        stage: what is being done, in a word or two.
+
+    Raises:
+        LoadCancelled: as in `check_cancelled`.
+    """
+    turn = current_turn()
+    if turn is not None:
+        turn.turns.inside.report(turn, fraction, stage)
+        _check(turn)
+
+
+def _check(turn: Turn) -> None:
+    # Read without the lock first: nearly always the load is wanted.
+    if turn.cancelled and turn.turns.inside.told_to_stop(turn):
+        raise LoadCancelled(f"the load of {turn.flight.model!r} is no longer wanted")
+
+
+def run_turn(turn: Turn, *, warmup: bool) -> Result:
+    """Run the load of a turn and return what it came to; nothing it raises gets out."""
+    context = turn.flight.context
+    if context is None:  # settled before a thread took it
+        return Result("cancelled", reason="nobody waits for it")
+    result: Result = context.copy().run(_run_in_context, turn, warmup)
+    # Now that every frame of it has ended. The tensors of a failed load must be gone before the
+    # next backend starts.
+    forget_frames(result.error)
+    return result
+
+
+def _run_in_context(turn: Turn, warmup: bool) -> Result:
+    _current_turn.set(turn)
+    _leave_event_loop()
+    error: BaseException
+    outcome: Outcome
+    try:
+        value = _load(turn)
+        if value is None:
+            return Result("declined", reason="load returned None")
+        try:
+            _require_type(value, turn)
+            if warmup and callable(warm := getattr(value, "warmup", None)):
+                warm()
+        except BaseException:
+            _give_back(value)
+            raise
+        return Result("loaded", value)
+    except LoadCancelled as raised:
+        error, outcome = raised, "cancelled"
+    except BaseException as raised:
+        # Everything else, SystemExit and KeyboardInterrupt included: what a module raises ends
+        # its attempt and nothing more.
+        error, outcome = raised, "raised"
+    return Result(outcome, reason=describe(error), stack=error_stack(error), error=error)
+
+
+def _load(turn: Turn) -> Any:
+    candidate, flight = turn.candidate, turn.flight
+    implementation = candidate.implementation
+    assert flight.config is not None
+    kwargs = dict(flight.kwargs)
+    if implementation.wants_backend:
+        kwargs["load_backend"] = candidate.choice.backend
+    argument: Any = flight.config
+    if implementation.argument != "config" and flight.config.model_path is not None:
+        argument = flight.config.model_path
+        if implementation.argument == "Path":
+            argument = Path(argument)
+    load: Any = implementation.cls.load  # type: ignore[attr-defined]  # checked at registration
+    return load(argument, **kwargs)
+
+
+def _require_type(value: Any, turn: Turn) -> None:
+    if inspect.iscoroutine(value):
+        value.close()
+    accepted = turn.flight.plan.accepted if turn.flight.plan else ()
+    if not isinstance(value, accepted):
+        what = (
+            f"the class {value.__qualname__}"
+            if isinstance(value, type)
+            else f"a {type(value).__module__}.{type(value).__qualname__}"
+        )
+        expected = " or ".join(f"{cls.__module__}.{cls.__qualname__}" for cls in accepted)
+        raise WrongTypeError(turn.candidate.implementation.name, what, f"an instance of {expected}")
+
+
+def _give_back(value: Any) -> None:
+    """Release a model that was loaded and then found unusable, where it was loaded."""
+    release = getattr(value, "release", None)
+    if callable(release) and not isinstance(value, type):
+        try:
+            release()
+        except Exception:
+            logger.exception("release of an unusable %s raised", type(value).__qualname__)
+
+
+def _leave_event_loop() -> None:
+    # The caller's context says "in asyncio"; this thread is not, and anyio.run() inside a load
+    # would refuse. sniffio documents setting this variable; without it there is no such mark.
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None:
+        sniffio.current_async_library_cvar.set(None)

@@ -1,0 +1,135 @@
+"""How an initializer ends: let loads finish, stop the backends, send the threads home."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+from .dispatch import Dispatch
+from .flight import Seat
+from .flights import Flights
+from .process import Lock
+from .todo import Todo
+from .turns import Turns
+
+STOP_SECONDS = 5.0
+"""How long a close waits for the backends' ``stop``, whatever is left of the grace."""
+
+logger = logging.getLogger("anyload.loads")
+
+
+class Closing:
+    """The stages of a close. Each is over when what it waits for is; it may be over at once.
+
+    Args:
+        flights: the flights of the initializer.
+        turns: its turns.
+        dispatch: its dispatch.
+    """
+
+    def __init__(self, flights: Flights, turns: Turns, dispatch: Dispatch) -> None:
+        self._flights = flights
+        self._turns = turns
+        self._dispatch = dispatch
+        self.stage: Literal["open", "draining", "stopping", "leaving"] = "open"
+
+    def begin(self, grace: float, todo: Todo) -> None:
+        """Refuse new loads, end those that have not begun, and give the others some time."""
+        assert self._flights.process.lock.mine()
+        self._flights.close(todo)
+        if self.stage == "open":
+            self.stage = "draining"
+        if grace <= 0:
+            self._turns.cut(todo)
+        elif not self._turns.out_of_grace:
+            at = self._flights.clock() + grace
+            self._flights.alarms.set(at, self._grace_ended, self)
+
+    def _grace_ended(self, _: Closing, todo: Todo) -> None:
+        self._turns.cut(todo)
+
+    def advance(self, todo: Todo) -> None:
+        """Go to the next stage, where this one is over."""
+        assert self._flights.process.lock.mine()
+        if self.stage == "draining" and self._drained:
+            self.stage = "stopping"
+            self._stop_backends()
+            todo.worker = True
+            if self._flights.preparations.stopping:
+                at = self._flights.clock() + STOP_SECONDS
+                self._flights.alarms.set(at, self._stops_hang, self)
+        if self.stage == "stopping" and self._flights.preparations.stopping == 0:
+            self.stage = "leaving"
+
+    def _stops_hang(self, _: Closing, todo: Todo) -> None:
+        if self._flights.preparations.stopping:
+            logger.warning("%d backends did not stop in time", self._flights.preparations.stopping)
+            self.stage = "leaving"
+
+    @property
+    def _drained(self) -> bool:
+        # First: what runs inside a load of another initializer is not ours to abandon.
+        if self._turns.out_of_grace:
+            return True
+        if any(turn.phase != "abandoned" for turn in self._turns.live):
+            return False
+        flights = self._flights
+        return not (
+            flights.releases.queued or flights.releases.running or flights.preparations.running
+        )
+
+    def _stop_backends(self) -> None:
+        busy = {turn.candidate.choice.backend for turn in self._turns.live}
+        for backend in self._flights.preparations.begin_stops(busy):
+            logger.warning(
+                "stop() of backend %s is skipped: an abandoned load still runs on it",
+                backend.backend_type,
+            )
+
+    @property
+    def left_behind(self) -> int:
+        """How many threads cannot be sent home: they are in code that does not return."""
+        flights = self._flights
+        return (
+            len(self._turns.live)
+            + len(flights.preparations.running)
+            + len(flights.reading)
+            + len(flights.releases.running)
+            + len(flights.releases.hung)
+            + len(flights.releases.queued)
+            + flights.preparations.stopping
+        )
+
+
+class Closers:
+    """Those who wait for a close to be over.
+
+    Args:
+        lock: the process lock, not held by the caller of any method.
+    """
+
+    def __init__(self, lock: Lock) -> None:
+        self._lock = lock
+        self._seats: list[Seat] = []
+        self.wakes = 0
+
+    def sit(self, seat: Seat, seen: int) -> None:
+        """Have a seat woken at the next change; at once if it has missed one.
+
+        Args:
+            seat: who waits.
+            seen: how many changes it knows of, by `wakes`.
+        """
+        with self._lock:
+            self._seats.append(seat)
+            missed = self.wakes != seen
+        if missed:
+            seat.wake()
+
+    def wake(self) -> None:
+        """Wake all of them: something has changed."""
+        with self._lock:
+            self.wakes += 1
+            seats, self._seats = self._seats, []
+        for seat in seats:
+            seat.wake()

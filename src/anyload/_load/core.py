@@ -1,0 +1,196 @@
+"""One initializer's core: the lock around every transition, and doing what follows from each.
+
+The state machine (`flights`, `turns`, `dispatch`, `closing`) decides, under the lock, and
+says in a `Todo` what is to be done; the core does it once the lock is free. Callers, workers and
+the watchdog all come through here.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..contracts import Admission
+from ..events import Hook
+from .closing import Closers, Closing
+from .dispatch import Dispatch
+from .flight import Turn
+from .flights import Flights
+from .outbox import Outbox
+from .process import Process
+from .slots import Limits
+from .tasks import Task
+from .todo import Todo
+from .turns import Turns
+from .watchdog import Watchdog
+from .workers import Workers
+
+
+class Transition:
+    """The lock, held for one transition; on the way out, what was decided is done.
+
+    Where the transition raises, nothing was decided and nothing is done.
+    """
+
+    __slots__ = ("_core", "_todo")
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._todo = Todo()
+
+    def __enter__(self) -> Todo:
+        self._core.process.lock.__enter__()
+        return self._todo
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._core.process.lock.__exit__()
+        if kind is None:
+            self._core.perform(self._todo)
+
+
+class Core:
+    """The core of one initializer.
+
+    Args:
+        process: what is shared with the other initializers.
+        limits: the configured limits.
+        hooks: what receives events.
+        admission: who else decides which loads may start.
+        clock: the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        limits: Limits,
+        hooks: Sequence[Hook] = (),
+        admission: Admission | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.process = process
+        self.limits = limits
+        self._hooks = tuple(hooks)
+        self._admission = admission
+        self.clock = clock
+        self._start_afresh()
+        process.add(self)
+
+    def _start_afresh(self) -> None:
+        self._outbox = Outbox(self._hooks)
+        self.flights = Flights(self.process, self.limits, self.clock, self._outbox)
+        self.turns = Turns(self.flights, self._admission, self)
+        self._dispatch = Dispatch(self.flights, self.turns)
+        self.workers = Workers(self, "anyload-worker")
+        self.watchdog = Watchdog(self, "anyload-watchdog")
+        self.closing = Closing(self.flights, self.turns, self._dispatch)
+        self.closers = Closers(self.process.lock)
+
+    def after_fork(self) -> None:
+        """Start empty in a forked child: the threads of the parent are not in it."""
+        self.turns.after_fork()
+        self._start_afresh()
+
+    def transition(self) -> Transition:
+        """Return the lock, for one transition: ``with core.transition() as todo:``."""
+        return Transition(self)
+
+    # Threads
+
+    def work(self) -> None:
+        """Do what there is to do, in a worker thread, until there is nothing left."""
+        thread_id = threading.get_ident()
+        task: Task | None = None
+        while True:
+            todo = Todo()
+            with self.process.lock:
+                if task is not None:
+                    task.finish(todo)
+                task = self._dispatch.take(thread_id, todo)
+                todo.worker = todo.worker or task is not None
+            self.perform(todo)
+            if task is None:
+                return
+            del todo  # it leads to the callers, and so to the model, of the last load
+            task.run()
+
+    def ring(self) -> float | None:
+        """Act on every deadline that has passed; return when the next one is."""
+        with self.transition() as todo:
+            now = self.clock()
+            while (due := self.flights.alarms.due(now)) is not None:
+                act, subject = due
+                act(subject, todo)
+            return self.flights.alarms.next_at
+
+    def reconsider(self) -> None:
+        """Look again at what is queued: something outside of this core has changed."""
+        with self.transition() as todo:
+            self.flights.review(todo)
+
+    def perform(self, todo: Todo) -> None:
+        """Do what a transition decided."""
+        for seat in todo.wakes:
+            if not seat.wake():
+                self.lose(seat)
+        if todo.worker:
+            self._call_worker()
+        next_at = self.flights.alarms.soonest
+        if next_at is not None:
+            self.watchdog.expect(next_at)
+        if todo.elsewhere:
+            for core in self.process.others(self):
+                core.reconsider()
+        if self.flights.closed:
+            self.closers.wake()
+        self._outbox.deliver()
+
+    def lose(self, seat: Any) -> None:
+        """The loop of these callers has ended: they will never take what they waited for."""
+        with self.transition() as todo:
+            callers, seat.count, seat.lost = seat.count, 0, True
+            self.flights.leave(seat.flight, callers, todo)
+
+    def _call_worker(self) -> None:
+        # One at a time: a worker that is coming has yet to take the lock, so it will see what
+        # was put there before this line, and one that finds something to do calls the next.
+        # Read without the lock: a worker too many finds nothing and rests.
+        if self.workers.coming or not self._dispatch.useful:
+            return
+        try:
+            self.workers.call()
+        except (RuntimeError, MemoryError) as error:
+            self._cannot_start(error)
+
+    def _cannot_start(self, error: Exception) -> None:
+        """No thread could be started: end what no other thread will come to."""
+        with self.transition() as todo:
+            stuck = len(self.flights.slots.overdue) + len(self.flights.slots.abandoned)
+            if self.workers.count <= stuck:
+                self.turns.cannot_start(error, todo)
+
+    def thread_left(self) -> None:
+        """A worker or the watchdog is about to end."""
+        if self.flights.closed:
+            self.closers.wake()
+
+    # What a load can ask
+
+    def told_to_stop(self, turn: Turn) -> bool:
+        """Return whether a load has to stop, and remember that it was told."""
+        with self.process.lock:
+            return self.turns.seen(turn)
+
+    def report(self, turn: Turn, fraction: float | None, stage: str | None) -> None:
+        """Take a load's word that it gets on."""
+        with self.transition():
+            self.turns.progressed(turn, fraction, stage)
+
+    # What the process asks
+
+    @property
+    def has_stuck_threads(self) -> bool:
+        """Whether a thread is in code that is past its limit."""
+        slots = self.flights.slots
+        return bool(slots.overdue or slots.abandoned)

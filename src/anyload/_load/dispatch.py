@@ -1,0 +1,138 @@
+"""What a worker does next: the order in which different kinds of work are handed out."""
+
+from __future__ import annotations
+
+from .flights import Flights
+from .queue import Lane
+from .result import Result
+from .tasks import LoadTask, PrepareTask, ReadTask, ReleaseTask, StopTask, Task
+from .todo import Todo
+from .turns import Turns
+
+SLOW_READ_SECONDS = 0.05
+MOST_READERS = 8
+
+
+class Dispatch:
+    """Hands out the work of one initializer.
+
+    Loads need a slot. Imports, reading, releasing and stopping do not: they must get on when
+    every slot is stuck, and there are never many of them at once.
+    """
+
+    def __init__(self, flights: Flights, turns: Turns) -> None:
+        self._flights = flights
+        self._turns = turns
+        self._process = flights.process
+        # One reader is fastest; another is let in only while the ones at work do not come back.
+        self._readers = 1
+        self._slow_read_alarm_set = False
+
+    @property
+    def useful(self) -> bool:
+        """Whether a worker might find something to do now; False only if it would not."""
+        flights = self._flights
+        return self._odd_jobs or (flights.slots.free > 0 and bool(flights.queue))
+
+    @property
+    def _odd_jobs(self) -> bool:
+        """Whether there may be anything to do but loads from the queue: mostly there is not."""
+        flights = self._flights
+        return bool(
+            self._turns.handed_over
+            or flights.to_resolve
+            or flights.preparations.queued
+            or flights.preparations.to_stop
+            or flights.releases.queued
+        )
+
+    def take(self, thread_id: int, todo: Todo) -> Task | None:
+        """Return the next piece of work for this thread, or None if there is nothing to do."""
+        assert self._process.lock.mine()
+        if self._flights.slots.overdue:
+            # This thread may just have come back from beyond a limit.
+            self._turns.promote(todo)
+        task = self._odd_job(thread_id, todo) if self._odd_jobs else None
+        return task or self._load(thread_id)
+
+    def _odd_job(self, thread_id: int, todo: Todo) -> Task | None:
+        return (
+            self._handed_over(thread_id, todo)
+            or self._prepare(thread_id)
+            or self._release(thread_id)
+            or self._read()
+            or self._stop()
+        )
+
+    def _handed_over(self, thread_id: int, todo: Todo) -> Task | None:
+        while self._turns.handed_over:
+            turn = self._turns.handed_over.pop(0)
+            if turn.phase == "running" and turn.flight.waiting:
+                self._turns.entered(turn, thread_id)
+                return LoadTask(turn, self._turns, self._flights.limits.warmup)
+            # All callers left, or a limit passed, before a thread came to it: it never starts.
+            self._turns.ended(turn, Result("cancelled", reason="nobody waits for it"), todo)
+        return None
+
+    def _prepare(self, thread_id: int) -> Task | None:
+        preparations = self._flights.preparations
+        for preparation in preparations.queued:
+            if preparations.may_begin(preparation):
+                preparations.began(preparation, thread_id)
+                return PrepareTask(preparation, preparations)
+        return None
+
+    def _release(self, thread_id: int) -> Task | None:
+        releases = self._flights.releases
+        release = releases.first()
+        if release is None:
+            return None
+        releases.began(release, thread_id)
+        return ReleaseTask(release, releases)
+
+    def _read(self) -> Task | None:
+        flights = self._flights
+        while flights.to_resolve:
+            flight = flights.to_resolve[0]
+            if flight.phase == "settled":
+                flights.to_resolve.popleft()
+                continue
+            if len(flights.reading) >= self._readers:
+                if not self._slow_read_alarm_set and self._readers < MOST_READERS:
+                    self._slow_read_alarm_set = True
+                    at = flights.clock() + SLOW_READ_SECONDS
+                    flights.alarms.set(at, self._read_is_slow, len(flights.reading))
+                return None
+            flights.to_resolve.popleft()
+            if not flights.to_resolve:
+                self._readers = 1
+            flights.reading[flight] = None
+            return ReadTask(flight, flights)
+        self._readers = 1
+        return None
+
+    def _read_is_slow(self, reading: int, todo: Todo) -> None:
+        self._slow_read_alarm_set = False
+        if self._flights.to_resolve:
+            self._readers = min(len(self._flights.reading) + 1, MOST_READERS)
+            todo.worker = True
+
+    def _stop(self) -> Task | None:
+        preparations = self._flights.preparations
+        if not preparations.to_stop:
+            return None
+        return StopTask(preparations.to_stop.pop(), preparations)
+
+    def _load(self, thread_id: int) -> Task | None:
+        flights = self._flights
+        if flights.slots.free <= 0:
+            return None
+        flight = flights.queue.first(self._is_free, self._turns.may_start)
+        if flight is None:
+            return None
+        turn = self._turns.begin(flight, None)
+        self._turns.entered(turn, thread_id)
+        return LoadTask(turn, self._turns, flights.limits.warmup)
+
+    def _is_free(self, lane: Lane) -> bool:
+        return self._process.obstacle(lane.resources, None) is None

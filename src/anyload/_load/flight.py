@@ -1,0 +1,275 @@
+"""The records of one load: the flight, its turns, and who waits for it. No behaviour but sums.
+
+Everything here is changed under the process lock only, by `flights.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from ..reports import Attempt, LoadReport
+
+if TYPE_CHECKING:
+    from ..model_config import ModelConfig
+    from .alarms import Alarm
+    from .flights import Flights
+    from .plan import Candidate, Plan
+    from .queue import Lane
+    from .turns import Turns
+
+Phase = Literal["resolving", "preparing", "queued", "running", "settled"]
+TurnPhase = Literal["running", "overdue", "abandoned", "ended"]
+
+
+class Seat(Protocol):
+    """One or more callers who wait for a flight together and are woken together."""
+
+    flight: Flight
+
+    def wake(self) -> bool:
+        """Wake them, from any thread, without waiting; return False if they are gone for good."""
+        ...
+
+
+class NestedSeat(Seat, Protocol):
+    """A load that waits for another flight inside its own thread."""
+
+    @property
+    def flights(self) -> Flights: ...
+
+
+class Holder(Protocol):
+    """What holds exclusive resources: a turn, or a release."""
+
+    holds: list[str]
+
+    @property
+    def root(self) -> Holder: ...
+
+    @property
+    def stuck(self) -> bool: ...
+
+    @property
+    def label(self) -> str: ...
+
+    def awaited(self) -> Iterator[Flight]:
+        """Yield the flights of other threads that this thread waits for."""
+        ...
+
+
+class Flight:
+    """The one running load of a key.
+
+    Args:
+        model: what was asked for, as its callers spell it.
+        kwargs: the load kwargs.
+        context: the first caller's context; every attempt runs in a copy.
+        created: when the first caller came, on the monotonic clock.
+        priority: higher goes first.
+        batch: its place in the order of arrival; the flights of one bulk share a place.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "alarm",
+        "announced",
+        "attempts",
+        "batch",
+        "blocked_seconds",
+        "blocked_since",
+        "candidate",
+        "clock_from_dispatch",
+        "config",
+        "context",
+        "created",
+        "failure",
+        "kwargs",
+        "keys",
+        "lane",
+        "load_seconds",
+        "model",
+        "phase",
+        "plan",
+        "plan_only",
+        "position",
+        "predecessor",
+        "priority",
+        "queue_alarm",
+        "queue_seconds",
+        "ready_at",
+        "requeued",
+        "resolve",
+        "seats",
+        "settled_at",
+        "size",
+        "taken",
+        "ticket",
+        "turn",
+        "value",
+        "waiting",
+    )
+
+    # Both are set when they are first known: the step of the plan whose turn it is, or was last,
+    # and the lane of the queue that it belongs in.
+    candidate: Candidate
+    lane: Lane
+
+    def __init__(
+        self,
+        model: str,
+        kwargs: Mapping[str, Any],
+        context: Context,
+        created: float,
+        priority: int = 0,
+        batch: int = 0,
+    ) -> None:
+        self.model = model
+        self.kwargs = kwargs
+        self.context: Context | None = context
+        self.created = created
+        self.priority = priority
+        self.batch = batch
+        self.phase: Phase = "resolving"
+        self.resolve: Callable[[], Resolved] | None = None
+        self.config: ModelConfig | None = None
+        self.plan: Plan | None = None
+        self.position = 0
+        self.size = 0
+        self.keys: tuple[Hashable, ...] = ()
+        self.attempts: tuple[Attempt, ...] = ()
+        self.seats: tuple[Seat, ...] = ()
+        self.waiting = 0
+        self.taken = False
+        # Whether anybody hears of its events.
+        self.announced = False
+        self.value: Any = None
+        self.failure: Callable[[], Exception] | None = None
+        self.turn: Turn | None = None
+        # A turn of the same key that is still on its slot: nobody waits for it any more, and it
+        # must leave before this flight may start.
+        self.predecessor: Turn | None = None
+        self.alarm: Alarm | None = None
+        self.queue_alarm: Alarm | None = None
+        self.blocked_since: float | None = None
+        self.blocked_seconds = 0.0
+        self.ready_at = created
+        self.requeued = False
+        self.plan_only = False
+        self.settled_at = 0.0
+        self.clock_from_dispatch = False
+        self.ticket: object = None
+        self.queue_seconds = 0.0
+        self.load_seconds = 0.0
+
+    def report(self) -> LoadReport:
+        """Return what has happened, once it is settled."""
+        last = self.attempts[-1] if self.attempts else None
+        return LoadReport(
+            self.model,
+            self.plan.module_id if self.plan else None,
+            last.backend if last and last.outcome == "loaded" else None,
+            self.attempts,
+            self.queue_seconds,
+            self.load_seconds,
+            self.settled_at - self.created,
+        )
+
+
+class Resolved:
+    """What reading a model from disk came to."""
+
+    __slots__ = ("config", "key", "plan", "size")
+
+    def __init__(self, config: ModelConfig, plan: Plan, key: Hashable | None, size: int) -> None:
+        self.config = config
+        self.plan = plan
+        self.key = key
+        self.size = size
+
+
+class Turn:
+    """One backend's turn at one flight, while its thread is in it.
+
+    Args:
+        turns: the turns of its initializer.
+        flight: what it loads.
+        parent: the turn on whose thread it runs inline, for a nested load.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "alarm",
+        "candidate",
+        "children",
+        "flight",
+        "holds",
+        "last_report",
+        "nested_seats",
+        "parent",
+        "phase",
+        "queue_seconds",
+        "root",
+        "seen",
+        "stall_alarm",
+        "started",
+        "successors",
+        "thread_id",
+        "turns",
+    )
+
+    def __init__(self, turns: Turns, flight: Flight, parent: Turn | None) -> None:
+        self.turns = turns
+        self.flight = flight
+        self.candidate = flight.candidate
+        self.parent = parent
+        self.root: Turn = parent.root if parent else self
+        self.children: list[Turn] = []
+        self.nested_seats: list[NestedSeat] = []
+        self.phase: TurnPhase = "running"
+        # Both are known once a thread has entered it.
+        self.started = flight.ready_at
+        self.queue_seconds = 0.0
+        self.thread_id = 0
+        self.holds: list[str] = []
+        self.seen = False
+        self.last_report: float | None = None
+        self.alarm: Alarm | None = None
+        self.stall_alarm: Alarm | None = None
+        self.successors: list[Flight] = []
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this load is no longer wanted."""
+        if self.phase == "abandoned" or self.turns.out_of_grace:
+            return True
+        waiting = self.flight.waiting
+        if waiting == 0:
+            return True
+        # A nested load that only its own parent waits for is wanted as long as the parent is.
+        return self.parent is not None and waiting == 1 and self.parent.cancelled
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it is past its limit and its thread still runs."""
+        return self.phase in ("overdue", "abandoned")
+
+    @property
+    def label(self) -> str:
+        """What it is, for the error of somebody it stands in the way of."""
+        return f"the load of {self.flight.model!r} on {self.candidate.backend_type}"
+
+    def awaited(self) -> Iterator[Flight]:
+        """Yield the flights that the loads of this thread wait for, inside it."""
+        for turn in self.family():
+            for seat in turn.nested_seats:
+                yield seat.flight
+
+    def family(self) -> Iterator[Turn]:
+        """Yield the turns that run inside the outermost one, from the outside in."""
+        pending = [self.root]
+        while pending:
+            turn = pending.pop()
+            yield turn
+            pending += turn.children

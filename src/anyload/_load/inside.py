@@ -1,0 +1,102 @@
+"""Loading from inside a load: on the thread at hand, or by waiting for the one that is at it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable
+
+from ..errors import LoadCancelled
+from .callers import Callers
+from .core import Core
+from .flight import Flight, Turn
+from .nested import claim
+from .tasks import LoadTask
+from .waiters import ThreadSeat
+
+
+class Inside:
+    """The loads of one initializer that are asked for inside a load, its own or another's.
+
+    Args:
+        core: the core of the initializer.
+        callers: its callers.
+    """
+
+    def __init__(self, core: Core, callers: Callers) -> None:
+        self._core = core
+        self._callers = callers
+
+    def load(
+        self,
+        parent: Turn,
+        key: Hashable | None,
+        begun: Flight,
+        timeout: float | None,
+        priority: int,
+    ) -> ThreadSeat:
+        """Load for code that is inside a load: on this thread if possible, else by waiting.
+
+        Args:
+            parent: the turn of the load that this thread is in.
+            key: the key; None for a flight that is not shared.
+            begun: the flight to begin if the key has none.
+            timeout: how long to wait, in seconds; None means as long as it takes.
+            priority: higher goes first.
+
+        Returns:
+            A seat in a settled flight, its result not taken yet.
+
+        Raises:
+            ReentrantLoadError: the load would wait for itself.
+            LoadCancelled: the load that this one is inside of is no longer wanted.
+            TimeoutError: ``timeout`` seconds have passed.
+            ClosedError: the initializer is closed.
+        """
+        core = self._core
+        seat = self._callers.thread_seat()
+        until = None if timeout is None else core.clock() + timeout
+        with core.transition() as todo:
+            self._callers.sit(key, begun, seat, priority, todo)
+            core.process.nested_seats[seat] = None
+            parent.nested_seats.append(seat)
+        try:
+            while not self._load_inline(seat, parent):
+                wait = None if until is None else until - core.clock()
+                if wait is not None and wait <= 0:
+                    raise TimeoutError(f"loading {seat.flight.model!r} took over {timeout} s")
+                seat.wait(wait)
+        except BaseException:
+            self._rise(seat, parent, leave=True)
+            raise
+        self._rise(seat, parent, leave=False)
+        return seat
+
+    def _load_inline(self, seat: ThreadSeat, parent: Turn) -> bool:
+        """Run the next attempt here, if that is possible; return whether the flight has ended."""
+        core = self._core
+        task = None
+        with core.transition():
+            if parent.stuck or seat not in core.process.nested_seats or parent.cancelled:
+                raise LoadCancelled(f"the load of {parent.flight.model!r} is no longer wanted")
+            if seat.flight.phase == "settled":
+                return True
+            turn = claim(seat.flight, parent, core.flights, core.turns)
+            if turn is not None:
+                core.turns.entered(turn, threading.get_ident())
+                task = LoadTask(turn, core.turns, core.limits.warmup)
+        if task is not None:
+            task.run()
+            with core.transition() as todo:
+                task.finish(todo)
+            seat.wake()
+        return False
+
+    def _rise(self, seat: ThreadSeat, parent: Turn, *, leave: bool) -> None:
+        nested = self._core.process.nested_seats
+        with self._core.transition() as todo:
+            if seat in parent.nested_seats:
+                parent.nested_seats.remove(seat)
+            if seat in nested:
+                del nested[seat]
+                if leave:
+                    self._core.flights.leave_nested(seat.flight, todo)

@@ -1,0 +1,53 @@
+"""Loads inside loads: run inline on the parent's thread, or wait without closing a cycle."""
+
+from __future__ import annotations
+
+from ..errors import ReentrantLoadError
+from .flight import Flight, Holder, Turn
+from .flights import Flights
+from .turns import Turns
+
+
+def claim(flight: Flight, parent: Turn, flights: Flights, turns: Turns) -> Turn | None:
+    """Take a flight over if it can run now, inside the parent's load.
+
+    It needs no slot, it has its parent's, and no admission: refusing it could only block the
+    parent, which was admitted.
+
+    Raises:
+        ReentrantLoadError: waiting for it would close a cycle of loads that wait for each other.
+    """
+    obstacle = _obstacle(flight, parent, flights)
+    if flight.phase == "queued" and obstacle is None:
+        return turns.begin(flight, parent)
+    _refuse_cycle(flight, parent, flights)
+    return None
+
+
+def _obstacle(flight: Flight, parent: Turn | None, flights: Flights) -> Holder | None:
+    """Return whose thread has to come to an end, or further, before a flight can go on."""
+    if flight.phase == "running":
+        return flight.turn
+    if flight.phase != "queued":
+        return None
+    if flight.predecessor is not None:
+        return flight.predecessor
+    root = parent.root if parent else None
+    return flights.process.obstacle(flight.candidate.resources, root)
+
+
+def _refuse_cycle(flight: Flight, parent: Turn, flights: Flights) -> None:
+    """Follow who waits for whom, over flights and groups, and refuse to come back to ourselves."""
+    trail: dict[Flight, tuple[str, ...]] = {flight: (flight.model,)}
+    pending = [flight]
+    while pending:
+        current = pending.pop()
+        obstacle = _obstacle(current, parent if current is flight else None, flights)
+        if obstacle is None:
+            continue
+        if obstacle.root is parent.root:
+            raise ReentrantLoadError(flight.model, (parent.flight.model, *trail[current]))
+        for awaited in obstacle.root.awaited():
+            if awaited not in trail:
+                trail[awaited] = (*trail[current], awaited.model)
+                pending.append(awaited)

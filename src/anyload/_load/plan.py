@@ -1,0 +1,131 @@
+"""Which backends a model would try, in which order, and which are skipped and why. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..contracts import Backend
+from ..registry import Implementation
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """One entry of the backend priority.
+
+    Args:
+        backend: the backend.
+        timeout: the limit of an attempt on it, in seconds; None means off.
+        stall_timeout: how long a load that reports progress may be silent, in seconds.
+    """
+
+    backend: Backend
+    timeout: float | None = None
+    stall_timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A backend that will be tried, and the class whose ``load`` will run on it."""
+
+    choice: Choice
+    implementation: Implementation
+
+    @property
+    def backend_type(self) -> str:
+        """The type of the backend."""
+        return self.choice.backend.backend_type
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """What the load must hold alone in this process."""
+        return self.implementation.resources
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A backend that will not be tried, and why."""
+
+    backend_type: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The backends of one model in priority order: what would be tried and what is skipped.
+
+    Args:
+        module_id: the module that loads it.
+        steps: the backends.
+        accepted: the classes of which a loaded model must be an instance.
+        model: the model, as its caller spells it.
+    """
+
+    module_id: str
+    steps: tuple[Candidate | Skip, ...]
+    accepted: tuple[type, ...] = ()
+    model: str = ""
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The steps that would be tried."""
+        return tuple(step for step in self.steps if isinstance(step, Candidate))
+
+    @property
+    def skipped(self) -> tuple[Skip, ...]:
+        """The steps that would not."""
+        return tuple(step for step in self.steps if isinstance(step, Skip))
+
+    def __str__(self) -> str:
+        lines = [f"{self.model} (module {self.module_id!r})"]
+        for number, step in enumerate(self.steps, 1):
+            if isinstance(step, Candidate):
+                lines.append(f"  {number}. {step.backend_type}  try {step.implementation.name}")
+            else:
+                lines.append(f"  {number}. {step.backend_type}  skipped  {step.reason}")
+        return "\n".join(lines)
+
+
+def make_plan(
+    module_id: str,
+    model_backend: str | None,
+    choices: Sequence[Choice],
+    unavailable: Mapping[int, str],
+    implementations: Mapping[str, Implementation],
+    accepted: tuple[type, ...] = (),
+) -> Plan:
+    """Decide which backends to try.
+
+    Args:
+        module_id: the module that loads it.
+        model_backend: the backend type the model was created with, where it says so.
+        choices: the backend priority.
+        unavailable: why a backend cannot be used here, by its place in the priority.
+        implementations: the module's implementations, by backend type.
+        accepted: the classes of which a loaded model must be an instance.
+    """
+    steps: list[Candidate | Skip] = []
+    for place, choice in enumerate(choices):
+        backend_type = choice.backend.backend_type
+        implementation = implementations.get(backend_type)
+        if place in unavailable:
+            steps.append(Skip(backend_type, unavailable[place]))
+        elif implementation is None:
+            steps.append(Skip(backend_type, _missing(module_id, backend_type, implementations)))
+        elif (
+            model_backend is not None
+            and model_backend not in implementation.supported_load_backends
+        ):
+            supported = ", ".join(sorted(implementation.supported_load_backends))
+            reason = f"made with {model_backend}; {implementation.name} loads models of {supported}"
+            steps.append(Skip(backend_type, reason))
+        else:
+            steps.append(Candidate(choice, implementation))
+    return Plan(module_id, tuple(steps), accepted)
+
+
+def _missing(
+    module_id: str, backend_type: str, implementations: Mapping[str, Implementation]
+) -> str:
+    known = ", ".join(sorted(implementations))
+    return f"module {module_id!r} has no {backend_type} implementation (it has {known})"

@@ -1,0 +1,46 @@
+"""Between the code inside a load and its initializer: what it tells, and what it can ask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..reports import Outcome
+
+if TYPE_CHECKING:
+    from .flight import Turn
+
+
+class Result:
+    """What a load came to, as its thread tells it.
+
+    Args:
+        outcome: ``loaded``, ``declined``, ``raised`` or ``cancelled``.
+        value: the model, for ``loaded``.
+        reason: what was raised, as text.
+        stack: the innermost frames of that, as text.
+        error: what was raised, its frames cleared.
+    """
+
+    __slots__ = ("error", "outcome", "reason", "stack", "value")
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        value: Any = None,
+        reason: str = "",
+        stack: str | None = None,
+        error: BaseException | None = None,
+    ) -> None:
+        self.outcome: Outcome = outcome
+        self.value = value
+        self.reason = reason
+        self.stack = stack
+        self.error = error
+
+
+class Inside(Protocol):
+    """What the code inside a load can ask of its initializer."""
+
+    def told_to_stop(self, turn: Turn) -> bool: ...
+
+    def report(self, turn: Turn, fraction: float | None, stage: str | None) -> None: ...

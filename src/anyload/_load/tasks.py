@@ -1,0 +1,147 @@
+"""What a worker thread does: `run` without the lock, then `finish` under it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from ..contracts import Backend
+from ..errors import ModelNotFoundError, describe
+from .call import run_turn
+from .flight import Flight, Resolved, Turn
+from .flights import Flights
+from .preparations import Preparation, Preparations
+from .releases import Release, Releases
+from .result import Result
+from .stacks import forget_frames
+from .todo import Todo
+from .turns import Turns
+
+logger = logging.getLogger("anyload.loads")
+
+
+class Task(Protocol):
+    """One piece of work."""
+
+    def run(self) -> None:
+        """Do it; it may take as long as it takes, and nothing it raises gets out."""
+        ...
+
+    def finish(self, todo: Todo) -> None:
+        """Tell the state machine, under the lock."""
+        ...
+
+
+class LoadTask:
+    """Run one attempt."""
+
+    __slots__ = ("_result", "_turn", "_turns", "_warmup")
+
+    def __init__(self, turn: Turn, turns: Turns, warmup: bool) -> None:
+        self._turn = turn
+        self._turns = turns
+        self._warmup = warmup
+        self._result: Result | None = None
+
+    def run(self) -> None:
+        """Call ``load``."""
+        self._result = run_turn(self._turn, warmup=self._warmup)
+
+    def finish(self, todo: Todo) -> None:
+        """Hand in the result."""
+        assert self._result is not None
+        self._turns.ended(self._turn, self._result, todo)
+
+
+class ReadTask:
+    """Find out what a model is: its config, its real path, its size, its plan."""
+
+    __slots__ = ("_flight", "_found", "_flights", "_resolve")
+
+    def __init__(self, flight: Flight, flights: Flights) -> None:
+        assert flight.resolve is not None
+        self._flight = flight
+        self._flights = flights
+        self._resolve = flight.resolve
+        self._found: Resolved | Exception | None = None
+
+    def run(self) -> None:
+        """Read from disk."""
+        try:
+            self._found = self._resolve()
+        except Exception as error:
+            self._found = error
+        except BaseException as error:
+            # A SystemExit out of a user's hook must not end the thread.
+            self._found = ModelNotFoundError(self._flight.model, describe(error))
+
+    def finish(self, todo: Todo) -> None:
+        """Let the flight go on."""
+        assert self._found is not None
+        self._flights.reading.pop(self._flight, None)
+        self._flights.resolved(self._flight, self._found, todo)
+
+
+class PrepareTask:
+    """Run a ``prepare``, or the ``start`` of a backend."""
+
+    __slots__ = ("_error", "_preparation", "_preparations")
+
+    def __init__(self, preparation: Preparation, preparations: Preparations) -> None:
+        self._preparation = preparation
+        self._preparations = preparations
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Call it."""
+        try:
+            self._preparation.run()
+        except BaseException as error:
+            self._error = error
+            forget_frames(error)
+
+    def finish(self, todo: Todo) -> None:
+        """Let those who waited go on, to the load or to the next backend."""
+        self._preparations.ended(self._preparation, self._error, todo)
+
+
+class ReleaseTask:
+    """Give back a model that nobody can use."""
+
+    __slots__ = ("_release", "_releases")
+
+    def __init__(self, release: Release, releases: Releases) -> None:
+        self._release = release
+        self._releases = releases
+
+    def run(self) -> None:
+        """Call its ``release`` and drop it."""
+        try:
+            self._release.run()
+        except BaseException:
+            logger.exception("release of %r raised", self._release.model)
+
+    def finish(self, todo: Todo) -> None:
+        """Give back what it held."""
+        self._releases.ended(self._release, todo)
+
+
+class StopTask:
+    """Stop a backend at close."""
+
+    __slots__ = ("_backend", "_preparations")
+
+    def __init__(self, backend: Backend, preparations: Preparations) -> None:
+        self._backend = backend
+        self._preparations = preparations
+
+    def run(self) -> None:
+        """Call its ``stop``."""
+        try:
+            self._backend.stop()
+        except BaseException:
+            logger.exception("stop() of backend %s raised", self._backend.backend_type)
+
+    def finish(self, todo: Todo) -> None:
+        """One fewer to wait for."""
+        self._preparations.stopping -= 1

@@ -1,0 +1,1 @@
+"""Reading and checking what people wrote: YAML, environment variables, names, values."""
