@@ -7,23 +7,14 @@ from typing import Any
 
 from anyio import CancelScope, Event
 from anyio.abc import TaskGroup
+from calls import two_backends
 
-from anyload import AnyloadError, Backend, Initializer, LoadError, Registry
-
-
-class Gpu(Backend):
-    """A backend to fall back from."""
-
-    backend_type = "GPU"
-
-
-GPU_THEN_LOCAL = [{"type": "GPU"}, {"type": "LOCAL"}]
+from anyload import AnyloadError, Initializer, LoadError, Registry
 
 
 def registry_of(**modules: type) -> Registry:
     """Return a registry with these modules, all of them on LOCAL."""
-    registry = Registry()
-    registry.backend_type(Gpu)
+    registry = two_backends()
     for module_id, cls in modules.items():
         registry.module(module_id)(cls)
     return registry

@@ -6,16 +6,26 @@ import sys
 import textwrap
 import threading
 import weakref
+from time import monotonic
 from typing import Any
 
 import anyio
 import pytest
 from anyio import create_task_group
-from calls import Calls, arrived, error_of, of_type
+from calls import Calls, arrived, does, error_of, of_type
+from scenes import registry_of
 
 from anyload import ClosedError, Initializer, LoadError, ModelConfig, Registry, check_cancelled
 from anyload.events import Abandoned
-from anyload.testing import Gate, checks_cancelled, returns_at_once, settled, until, waits_at
+from anyload.testing import (
+    PATIENCE,
+    Gate,
+    checks_cancelled,
+    returns_at_once,
+    settled,
+    until,
+    waits_at,
+)
 
 
 def waiting_at(gate: Gate) -> Registry:
@@ -176,6 +186,52 @@ class TestAclose:
             await initializer.aclose(grace=0.1)
         hang.open()
         await settled(initializer)
+
+    @pytest.mark.parametrize("cap", [0, 4])
+    async def test_then_a_limit_passes(
+        self, gate: Gate, cap: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A load that a close has abandoned is counted, and told of, once, whatever its limit."""
+        events: list[Any] = []
+        initializer = Initializer(
+            waiting_at(gate),
+            backend_priority=[{"type": "LOCAL", "timeout": PATIENCE}],
+            max_abandoned_loads=cap,
+            hooks=[events.append],
+        )
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("m", initializer, ModelConfig("m"))
+            await gate.entered()
+            await initializer.aclose(grace=0)
+            # The watchdog coming by once more, before it is dismissed and after the limit.
+            monkeypatch.setattr(initializer._core, "clock", lambda: monotonic() + 2 * PATIENCE)
+            initializer._core.ring()
+            figures = initializer.statistics()
+            assert (figures.running, figures.overdue, figures.abandoned) == (0, 0, 1)
+            assert len(of_type(Abandoned, events)) == 1
+            gate.open()
+        await settled(initializer)
+
+    async def test_of_an_initializer_with_a_load_of_another_inside_its_own(
+        self, gate: Gate
+    ) -> None:
+        """Who waits for the one inside, which is abandoned with the other, gets its error."""
+        inner = Initializer(waiting_at(gate))
+        nested = does(lambda config: inner.init_sync(ModelConfig("m"), key="k"))
+        outer = Initializer(registry_of(outer=nested))
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("outer", outer, ModelConfig("outer"))
+            await gate.entered()
+            calls.start("inner", inner, ModelConfig("m"), key="k")
+            await until(lambda: inner.statistics().waiters == 2)
+            await outer.aclose(grace=0)
+            assert isinstance(await calls.result("outer"), ClosedError)
+            error = await calls.result("inner")
+            assert "was cut by a close" in error.attempts[0].reason
+            gate.open()
+        await settled(inner)
 
 
 class TestClose:

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from anyio import create_task_group
-from calls import error_of
-from scenes import GPU_THEN_LOCAL, Caller, model_on_disk, registry_of, registry_of_two
+from calls import GPU_THEN_LOCAL, error_of
+from scenes import Caller, model_on_disk, registry_of, registry_of_two
 
 from anyload import (
     Initializer,

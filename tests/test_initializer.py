@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 import pytest
 from anyio import create_task_group, move_on_after
-from calls import Calls
-from scenes import Gpu, model_on_disk, registry_of
+from calls import Calls, Gpu
+from scenes import model_on_disk, registry_of
 
 from anyload import ClosedError, Initializer, ModelConfig, Registry
 from anyload.testing import FakeModel, Gate, settled, until, waits_at

@@ -37,6 +37,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "model_config",
             "contracts",
             "backends",
+            "guard",
             "registry",
         ),
     ),
@@ -61,7 +62,9 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_load.releases",
             "_load.preparations",
             "_load.flights",
+            "_load.restoring",
             "_load.turns",
+            "_load.observing",
             "_load.call",
             "_load.nested",
             "_load.waiters",
@@ -106,7 +109,10 @@ STATEFUL = ("_load.process",)
 
 # Calls at module level whose results nobody can change, or whose state is per context or loop.
 # Those that make a constant want an UPPER_CASE name.
-CONSTANT_CALLS = ("MappingProxyType", "compile", "frozenset", "object", "tuple")
+CONSTANT_CALLS = (
+    *("MappingProxyType", "compile", "frozenset", "object", "tuple"),
+    *("Observed", "ProcessGlobal", "_stream"),  # frozen records of ours
+)
 OTHER_CALLS = (
     "ContextVar",
     "NewType",

@@ -18,7 +18,8 @@ from typing import Any
 import anyio
 import pytest
 from anyio import create_task_group, fail_after, sleep
-from scenes import GPU_THEN_LOCAL, Caller, model_on_disk, registry_of, registry_of_two
+from calls import GPU_THEN_LOCAL
+from scenes import Caller, model_on_disk, registry_of, registry_of_two
 
 from anyload import (
     ClosedError,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._load.call import check_cancelled as check_cancelled
     from ._load.call import report_progress as report_progress
+    from ._load.call import report_warning as report_warning
     from ._load.exit import exit_process as exit_process
     from ._load.plan import Candidate as Candidate
     from ._load.plan import Plan as Plan
@@ -39,17 +40,20 @@ if TYPE_CHECKING:
     from .errors import SaturatedError as SaturatedError
     from .errors import UnsafeArchiveError as UnsafeArchiveError
     from .errors import WrongTypeError as WrongTypeError
+    from .guard import ProcessGlobal as ProcessGlobal
     from .initializer import Initializer as Initializer
     from .model_config import ModelConfig as ModelConfig
     from .registry import Registry as Registry
     from .reports import Attempt as Attempt
+    from .reports import GlobalChange as GlobalChange
     from .reports import LoadReport as LoadReport
+    from .reports import Observed as Observed
     from .reports import Statistics as Statistics
     from .reports import StuckLoad as StuckLoad
 
 _HOMES = MappingProxyType(
     {
-        "_load.call": ("check_cancelled", "report_progress"),
+        "_load.call": ("check_cancelled", "report_progress", "report_warning"),
         "_load.exit": ("exit_process",),
         "_load.plan": ("Candidate", "Plan", "Skip"),
         "backends": ("LocalBackend",),
@@ -72,10 +76,11 @@ _HOMES = MappingProxyType(
             "UnsafeArchiveError",
             "WrongTypeError",
         ),
+        "guard": ("ProcessGlobal",),
         "initializer": ("Initializer",),
         "model_config": ("ModelConfig",),
         "registry": ("Registry",),
-        "reports": ("Attempt", "LoadReport", "Statistics", "StuckLoad"),
+        "reports": ("Attempt", "GlobalChange", "LoadReport", "Observed", "Statistics", "StuckLoad"),
     }
 )
 _HOME_OF = MappingProxyType({name: home for home, names in _HOMES.items() for name in names})

@@ -100,4 +100,5 @@ def make_limits(config: InitializerConfig) -> Limits:
         release_timeout=config.release_timeout,
         next_on_error=config.on_error == "next",
         warmup=config.warmup,
+        guard=config.guard,
     )

@@ -79,6 +79,8 @@ class InitializerConfig(BackendConfig):
         max_abandoned_loads: threads that may be left running past their limit, 0 to 1024.
         on_error: whether a failed attempt is followed by the next backend or ends the load.
         warmup: whether a module's ``warmup`` runs as the last step of an attempt.
+        guard: which loads are checked for process-wide state that they leave changed: those of
+            exclusive groups, all, or none.
         model_root: the directory that every path must resolve inside.
         catalogue_only: whether paths are refused.
         modules: the class for each module id and backend type, by import path. A plain import
@@ -103,6 +105,7 @@ class InitializerConfig(BackendConfig):
     ] = 4
     on_error: Literal["next", "raise"] = "next"
     warmup: bool = True
+    guard: Literal["groups", "all", "off"] = "groups"
     model_root: Annotated[Path, BeforeValidator(checks.path)] | None = None
     catalogue_only: bool = False
     modules: dict[

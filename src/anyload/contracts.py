@@ -17,12 +17,14 @@ class Module(Protocol):
         exclusive_group: str            # loads of one group never overlap in the process
         holds_gil: bool                 # load keeps the GIL: one such load at a time
         supported_load_backends: ...    # backend types whose models this class can load
+        process_globals: ...            # what its loads may leave changed; see anyload.guard
 
         @classmethod
         def prepare(cls): ...           # heavy imports, run once, never two at the same time
         def warmup(self): ...           # the last step of a load, inside its limit
         def release(self): ...          # give memory back; also called for discarded results
         def memory_bytes(self): ...     # how much memory the loaded model holds, in bytes
+        device: object                  # where the loaded model is; goes into the report as text
     """
 
     @classmethod

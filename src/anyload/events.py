@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .reports import Attempt, LoadReport
+from .reports import Attempt, GlobalChange, LoadReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,21 @@ class ThreadEnded(Event):
     backend: str
     age: float
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalsChanged(Event):
+    """A load has left process-wide state changed.
+
+    Args:
+        changes: what is different now, and what of it was put back.
+        overlapped: whether other loads ran meanwhile; then it may have been one of them, and
+            nothing was put back.
+    """
+
+    backend: str
+    changes: tuple[GlobalChange, ...]
+    overlapped: bool
 
 
 Hook = Callable[[Event], object]

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, TypeVar
 from .backends import LocalBackend
 from .contracts import Backend
 from .errors import Problem, RegistrationError, describe
+from .guard import ProcessGlobal
 
 ModuleClass = TypeVar("ModuleClass", bound=type)
 BackendClass = TypeVar("BackendClass", bound=type)
@@ -40,6 +41,7 @@ class Implementation:
         argument: what ``load`` takes first: the model config, or its path as a str or a Path.
         wants_backend: whether ``load`` names ``load_backend``.
         resources: what a load must hold alone in this process: its group, the lane of the GIL.
+        process_globals: process-wide state that its loads are known to change.
     """
 
     module_id: str
@@ -52,6 +54,7 @@ class Implementation:
     argument: Argument
     wants_backend: bool
     resources: tuple[str, ...]
+    process_globals: tuple[ProcessGlobal, ...] = field(default=(), repr=False)
 
     @property
     def name(self) -> str:
@@ -297,6 +300,7 @@ def _inspect(
         argument=_argument(annotation),
         wants_backend="load_backend" in parameters,
         resources=_resources(group, holds_gil),
+        process_globals=tuple(getattr(cls, "process_globals", ())),
     )
 
 

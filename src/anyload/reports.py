@@ -9,6 +9,49 @@ Outcome = Literal["loaded", "skipped", "declined", "raised", "timed_out", "stall
 
 
 @dataclass(frozen=True, slots=True)
+class GlobalChange:
+    """Something process-wide that had another value after a load than before it.
+
+    Args:
+        name: what it is, as people call it.
+        before: its value before the load, as text.
+        after: its value after it.
+        restored: whether it was put back.
+    """
+
+    name: str
+    before: str
+    after: str
+    restored: bool
+
+    def __str__(self) -> str:
+        put_back = ", put back" if self.restored else ""
+        return f"{self.name} changed from {self.before} to {self.after}{put_back}"
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What was seen of one load, beside its outcome.
+
+    Args:
+        device: where the model is, by its own ``device``; None where it does not say.
+        memory_bytes: what it holds, by its own ``memory_bytes()``; None where it does not say.
+        warnings: what the load told with ``report_warning``.
+        changes: process-wide state that it left behind changed.
+        overlapped: whether other loads ran meanwhile, so that the changes may be theirs.
+    """
+
+    device: str | None = None
+    memory_bytes: int | None = None
+    warnings: tuple[str, ...] = ()
+    changes: tuple[GlobalChange, ...] = ()
+    overlapped: bool = False
+
+
+NOTHING_OBSERVED = Observed()
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One backend's turn at one model.
 
@@ -24,6 +67,7 @@ class Attempt:
         error: the exception that ``load`` raised, its frames cleared. It does not take part in
             comparisons, and a pickled attempt leaves it behind: exceptions of other libraries
             often do not survive pickling, and the text of it is in ``reason``.
+        observed: what else was seen of it.
     """
 
     backend: str
@@ -34,6 +78,7 @@ class Attempt:
     load_seconds: float | None = None
     stack: str | None = field(default=None, repr=False)
     error: BaseException | None = field(default=None, repr=False, compare=False)
+    observed: Observed = field(default=NOTHING_OBSERVED, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Attempt, (
@@ -44,6 +89,8 @@ class Attempt:
             self.queue_seconds,
             self.load_seconds,
             self.stack,
+            None,
+            self.observed,
         )
 
     def __str__(self) -> str:
@@ -76,6 +123,11 @@ class LoadReport:
     queue_seconds: float
     load_seconds: float
     total_seconds: float
+
+    @property
+    def observed(self) -> Observed:
+        """What was seen of the load that gave the model; of the last one, where none did."""
+        return self.attempts[-1].observed if self.attempts else NOTHING_OBSERVED
 
     def __str__(self) -> str:
         """The report as a person reads it: one line of outcome, then one line per attempt."""

@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import LoadCancelled, WrongTypeError, describe
 from ..reports import Outcome
 from .flight import Turn
+from .observing import Observing
 from .result import Result
 from .stacks import error_stack, forget_frames
 
@@ -61,6 +62,19 @@ def report_progress(fraction: float | None = None, stage: str | None = None) -> 
         _check(turn)
 
 
+def report_warning(text: str) -> None:
+    """Put a warning into the report of the load that this code runs in: it loads, but.
+
+    Outside of a load it does nothing.
+
+    Args:
+        text: what a person should know of this model; it is in `LoadReport.observed`.
+    """
+    turn = current_turn()
+    if turn is not None:
+        turn.warnings += (text,)
+
+
 def _check(turn: Turn) -> None:
     # Read without the lock first: nearly always the load is wanted.
     if turn.cancelled and turn.turns.inside.told_to_stop(turn):
@@ -72,10 +86,12 @@ def run_turn(turn: Turn, *, warmup: bool) -> Result:
     context = turn.flight.context
     if context is None:  # settled before a thread took it
         return Result("cancelled", reason="nobody waits for it")
+    observing = Observing(turn, turn.turns.restoring.watched(turn))
     result: Result = context.copy().run(_run_in_context, turn, warmup)
     # Now that every frame of it has ended. The tensors of a failed load must be gone before the
     # next backend starts.
     forget_frames(result.error)
+    result.observed = observing.end(result.value)
     return result
 
 

@@ -187,6 +187,11 @@ class Core:
         with self.transition():
             self.turns.progressed(turn, fraction, stage)
 
+    def may_restore(self, turn: Turn) -> bool:
+        """Return whether a load may put back what it has changed process-wide."""
+        with self.process.lock:
+            return self.turns.restoring.may_begin(turn)
+
     # What the process asks
 
     @property

@@ -65,7 +65,7 @@ class Dispatch:
         )
 
     def _handed_over(self, thread_id: int, todo: Todo) -> Task | None:
-        while self._turns.handed_over:
+        while self._turns.handed_over and self._process.restoring is None:
             turn = self._turns.handed_over.pop(0)
             if turn.phase == "running" and turn.flight.waiting:
                 self._turns.entered(turn, thread_id)
@@ -125,7 +125,7 @@ class Dispatch:
 
     def _load(self, thread_id: int) -> Task | None:
         flights = self._flights
-        if flights.slots.free <= 0:
+        if flights.slots.free <= 0 or self._process.restoring is not None:
             return None
         flight = flights.queue.first(self._is_free, self._turns.may_start)
         if flight is None:

@@ -217,6 +217,7 @@ class Turn:
         "successors",
         "thread_id",
         "turns",
+        "warnings",
     )
 
     def __init__(self, turns: Turns, flight: Flight, parent: Turn | None) -> None:
@@ -238,6 +239,7 @@ class Turn:
         self.alarm: Alarm | None = None
         self.stall_alarm: Alarm | None = None
         self.successors: list[Flight] = []
+        self.warnings: tuple[str, ...] = ()
 
     @property
     def cancelled(self) -> bool:

@@ -15,9 +15,6 @@ class KeyTable:
         # Turns that hold a key without a flight: cancelled or overdue, and still on their slot.
         self._lingering: dict[Hashable, Turn] = {}
 
-    def __len__(self) -> int:
-        return len(self._flights) + len(self._lingering)
-
     def find(self, key: Hashable) -> Flight | None:
         """Return the flight that a new caller for this key joins."""
         return self._flights.get(key)

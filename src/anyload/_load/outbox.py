@@ -9,13 +9,23 @@ from collections import deque
 from collections.abc import Sequence
 
 from ..errors import LoadCancelled
-from ..events import Abandoned, AttemptEnded, Discarded, Event, Failed, Hook, Loaded, ThreadEnded
+from ..events import (
+    Abandoned,
+    AttemptEnded,
+    Discarded,
+    Event,
+    Failed,
+    GlobalsChanged,
+    Hook,
+    Loaded,
+    ThreadEnded,
+)
 
 logger = logging.getLogger("anyload.loads")
 hook_logger = logging.getLogger("anyload.hooks")
 
-OUT_OF_HAND = (Abandoned, ThreadEnded)
-"""Events that are logged at any level: a thread is past its limit, or was."""
+OUT_OF_HAND = (Abandoned, ThreadEnded, GlobalsChanged)
+"""Events that are logged at any level: a load is past its limit, or left something behind."""
 
 
 class Outbox:
@@ -75,6 +85,10 @@ def log_event(event: Event) -> None:
             logger.info("the late load of %r on %s has ended", model, event.backend)
         case ThreadEnded():
             logger.warning("the late load of %r on %s: %s", model, event.backend, event.error)
+        case GlobalsChanged(overlapped=overlapped):
+            whose = ", or another that ran meanwhile," if overlapped else ""
+            changes = "; ".join(map(str, event.changes))
+            logger.warning("the load of %r on %s%s left %s", model, event.backend, whose, changes)
         case Discarded():
             logger.info("a loaded %r is discarded: %s", model, event.reason)
         case AttemptEnded():

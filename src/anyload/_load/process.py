@@ -74,6 +74,10 @@ class Process:
         self._holders: dict[str, Holder] = {}
         self._importing: dict[object, tuple[str, bool]] = {}
         self.nested_seats: dict[NestedSeat, None] = {}
+        # The threads in a load; whether no other one has been in one since this one entered.
+        self._in_loads: dict[Holder, bool] = {}
+        # Who puts back what its load has changed; until then no other load may begin.
+        self.restoring: Holder | None = None
 
     def others(self, core: Forkable) -> list[Forkable]:
         """Return the cores of the other initializers."""
@@ -95,6 +99,8 @@ class Process:
         self._holders = {}
         self._importing = {}
         self.nested_seats = {}
+        self._in_loads = {}
+        self.restoring = None
         for core in list(self.cores):
             core.after_fork()
 
@@ -131,6 +137,23 @@ class Process:
         holder.holds.remove(GIL_LANE)
         del self._holders[GIL_LANE]
         return True
+
+    def load_entered(self, root: Holder) -> None:
+        """A thread is in a load: those that are in one already are not alone any more."""
+        assert self.lock.mine()
+        alone = not self._in_loads
+        for other in self._in_loads:
+            self._in_loads[other] = False
+        self._in_loads[root] = alone
+
+    def load_left(self, root: Holder) -> None:
+        """A thread is out of its load."""
+        assert self.lock.mine()
+        self._in_loads.pop(root, None)
+
+    def alone(self, root: Holder) -> bool:
+        """Return whether no other load has run at any time since this one entered."""
+        return self._in_loads.get(root, False)
 
     def may_import(self, package: str) -> bool:
         """Return whether an import may begin: none is running, none of this package hangs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..reports import Outcome
+from ..reports import NOTHING_OBSERVED, Observed, Outcome
 
 if TYPE_CHECKING:
     from .flight import Turn
@@ -19,9 +19,11 @@ class Result:
         reason: what was raised, as text.
         stack: the innermost frames of that, as text.
         error: what was raised, its frames cleared.
+
+    ``observed`` is what else was seen of the load.
     """
 
-    __slots__ = ("error", "outcome", "reason", "stack", "value")
+    __slots__ = ("error", "observed", "outcome", "reason", "stack", "value")
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class Result:
         self.reason = reason
         self.stack = stack
         self.error = error
+        self.observed: Observed = NOTHING_OBSERVED
 
 
 class Inside(Protocol):
@@ -44,3 +47,5 @@ class Inside(Protocol):
     def told_to_stop(self, turn: Turn) -> bool: ...
 
     def report(self, turn: Turn, fraction: float | None, stage: str | None) -> None: ...
+
+    def may_restore(self, turn: Turn) -> bool: ...

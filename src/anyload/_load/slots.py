@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from .flight import Holder, Turn
+
+Guard = Literal["groups", "all", "off"]
+"""Which loads are watched for process-wide state that they change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,7 @@ class Limits:
     release_timeout: float | None = None
     next_on_error: bool = True
     warmup: bool = True
+    guard: Guard = "groups"
 
 
 class Slots:

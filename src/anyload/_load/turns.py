@@ -11,11 +11,12 @@ import weakref
 
 from ..contracts import Admission
 from ..errors import describe
-from ..events import Abandoned, Progress, Started, ThreadEnded
-from ..reports import Attempt, Outcome, innermost, seconds
+from ..events import Abandoned, GlobalsChanged, Progress, Started, ThreadEnded
+from ..reports import NOTHING_OBSERVED, Attempt, Observed, Outcome, innermost, seconds
 from .failures import closed
 from .flight import Flight, Turn
 from .flights import Flights
+from .restoring import Restoring
 from .result import Inside, Result
 from .stacks import thread_stack
 from .todo import Todo
@@ -40,6 +41,7 @@ class Turns:
         # A strong reference would be a cycle, and keep a dropped initializer until the garbage
         # collector comes by.
         self._inside = weakref.ref(inside)
+        self.restoring = Restoring(flights.process, flights.limits.guard)
         self.out_of_grace = False
         self.handed_over: list[Turn] = []
         self._live: dict[Turn, None] = {}
@@ -92,6 +94,8 @@ class Turns:
         now = self._flights.clock()
         flight = turn.flight
         turn.thread_id = thread_id
+        if turn.parent is None:
+            self._process.load_entered(turn)
         turn.started = now
         turn.queue_seconds = now - flight.ready_at
         flight.queue_seconds += turn.queue_seconds
@@ -169,6 +173,7 @@ class Turns:
         kept = not turn.root.turns.give_up(turn.root, todo)
         for relative in family:
             relative.turns.unseat(relative, todo)
+            self.restoring.ended(relative, todo)
         for relative in family:
             if relative is turn:
                 attempt = _attempt(relative, outcome, reason + where, stack)
@@ -282,7 +287,9 @@ class Turns:
         freed = self._process.let_go(turn)
         if turn.nested_seats:
             self.unseat(turn, todo)
+        self.restoring.ended(turn, todo)
         if turn.parent is None:
+            self._process.load_left(turn)
             self._slots.leave(turn)
         else:
             turn.parent.children.remove(turn)
@@ -291,6 +298,8 @@ class Turns:
             self._admission.ended(turn.flight.config, turn.flight.size)
             self._flights.queue.ask_again()
         self._flights.unlinger(turn, todo)
+        if result.observed.changes:
+            self._tell_changes(turn, result.observed)
         if phase == "running":
             self._finished(turn, result, todo)
         else:
@@ -301,9 +310,16 @@ class Turns:
             self._flights.review(todo)
             todo.elsewhere = True
 
+    def _tell_changes(self, turn: Turn, observed: Observed) -> None:
+        now, backend = self._flights.clock(), turn.candidate.backend_type
+        model, changes = turn.flight.model, observed.changes
+        self._outbox.put(GlobalsChanged(model, now, backend, changes, observed.overlapped))
+
     def _finished(self, turn: Turn, result: Result, todo: Todo) -> None:
         flights, flight = self._flights, turn.flight
-        attempt = _attempt(turn, result.outcome, result.reason, result.stack, result.error)
+        attempt = _attempt(
+            turn, result.outcome, result.reason, result.stack, result.error, result.observed
+        )
         flight.load_seconds += attempt.load_seconds or 0.0
         if flight.phase == "settled":
             # A close has cut it short inside a load of another initializer, whose thread it is.
@@ -373,13 +389,32 @@ class Turns:
         assert self._process.lock.mine()
         self.out_of_grace = True
         for turn in self.live:
-            flight = turn.flight
-            self.unseat(turn, todo)
-            if flight.turn is turn and flight.phase == "running":
-                self._flights.settle(flight, todo, failure=closed(flight))
             if turn.parent is None and turn.phase != "abandoned":
-                self._abandon(turn, todo)
+                self._cut_thread(turn, todo)
+            else:
+                # Abandoned before, or on the thread of another initializer's load.
+                self._cut(turn, todo)
         self._flights.review(todo)
+
+    def _cut_thread(self, root: Turn, todo: Todo) -> None:
+        """Abandon a thread; loads of other initializers in it go on with their next backend."""
+        family = [turn for turn in root.family() if turn.phase == "running"]
+        self._abandon(root, todo)
+        for turn in family:
+            if turn.turns is self:
+                self._cut(turn, todo)
+            else:
+                turn.turns.unseat(turn, todo)
+                why = f"the load of {root.flight.model!r} in the same thread was cut by a close"
+                turn.turns.lost(turn, _attempt(turn, "timed_out", why, None), todo, kept=False)
+
+    def _cut(self, turn: Turn, todo: Todo) -> None:
+        flight = turn.flight
+        self._alarms.cancel(turn.alarm)
+        self._alarms.cancel(turn.stall_alarm)
+        self.unseat(turn, todo)
+        if flight.turn is turn and flight.phase == "running":
+            self._flights.settle(flight, todo, failure=closed(flight))
 
 
 def _attempt(
@@ -388,10 +423,10 @@ def _attempt(
     reason: str,
     stack: str | None,
     error: BaseException | None = None,
+    observed: Observed = NOTHING_OBSERVED,
 ) -> Attempt:
     candidate = turn.candidate
     spent = turn.turns.now() - turn.started
     name = candidate.implementation.name
-    return Attempt(
-        candidate.backend_type, outcome, reason, name, turn.queue_seconds, spent, stack, error
-    )
+    queued, backend = turn.queue_seconds, candidate.backend_type
+    return Attempt(backend, outcome, reason, name, queued, spent, stack, error, observed)

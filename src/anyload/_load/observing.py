@@ -1,0 +1,65 @@
+"""What is seen of a load beside its outcome; runs in the load's thread, around the load."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from ..guard import ProcessGlobal, Snapshot
+from ..reports import NOTHING_OBSERVED, Observed
+from .flight import Turn
+
+logger = logging.getLogger("anyload.loads")
+
+
+class Observing:
+    """One load, being observed.
+
+    Args:
+        turn: the turn whose load it is.
+        watched: the process-wide state to look at before and after; none for most loads.
+    """
+
+    __slots__ = ("_snapshot", "_turn")
+
+    def __init__(self, turn: Turn, watched: Sequence[ProcessGlobal]) -> None:
+        self._turn = turn
+        self._snapshot = Snapshot(watched) if watched else None
+
+    def end(self, value: Any) -> Observed:
+        """Return what was seen, when the load has ended with this value, or with None.
+
+        Process-wide state that has changed is put back if no other load ran meanwhile: else it
+        may have been that one, and may be what that one needs.
+        """
+        device, size = _device(value), _memory_bytes(value)
+        changes = self._snapshot.changes() if self._snapshot else []
+        if not (device or size is not None or changes or self._turn.warnings):
+            return NOTHING_OBSERVED
+        alone = bool(changes) and self._turn.turns.inside.may_restore(self._turn)
+        if alone:
+            for change in changes:
+                change.restore()
+        told = tuple(change.told() for change in changes)
+        overlapped = bool(changes) and not alone
+        return Observed(device, size, tuple(self._turn.warnings), told, overlapped)
+
+
+def _device(value: Any) -> str | None:
+    try:
+        device = getattr(value, "device", None)
+        return None if device is None else str(device)
+    except Exception:  # a property that is about something else
+        return None
+
+
+def _memory_bytes(value: Any) -> int | None:
+    measure = getattr(value, "memory_bytes", None)
+    if not callable(measure) or isinstance(value, type):
+        return None
+    try:
+        return int(measure())
+    except Exception:
+        logger.exception("memory_bytes of a %s raised", type(value).__qualname__)
+        return None
