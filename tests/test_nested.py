@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -281,6 +282,37 @@ class TestInline:
                 inner.cancel_scope.cancel()
             await until(ended.is_set)
             assert initializer.statistics().waiters == 1
+            gate.open()
+            assert not isinstance(await calls.result("b"), Exception)
+            await settled(initializer)
+
+    async def test_does_not_outlive_its_parent(self) -> None:
+        """What waits in a thread that a load has left behind is told when that load has ended."""
+        site, gate, leave = Site(), Gate(), Gate()
+        errors = list[BaseException]()
+
+        def waits() -> None:
+            try:
+                site.inner("b")
+            except LoadCancelled as error:
+                errors.append(error)
+
+        def parent() -> None:
+            thread = threading.Thread(target=copy_context().run, args=(waits,))
+            thread.start()
+            leave.enter()
+
+        site.module("a", parent)
+        site.module("b", gate.enter)
+        async with site.opens() as initializer, create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("b", initializer, ModelConfig("b"), key="b")
+            await gate.entered()
+            calls.start("a", initializer, ModelConfig("a"), key="a")
+            await until(lambda: initializer.statistics().waiters == 3)
+            leave.open()
+            assert not isinstance(await calls.result("a"), Exception)
+            await until(lambda: len(errors) == 1)
             gate.open()
             assert not isinstance(await calls.result("b"), Exception)
             await settled(initializer)

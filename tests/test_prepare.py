@@ -138,6 +138,21 @@ class TestPrepare:
             await until_loads(initializer, with_luck)
             await settled(initializer)
 
+    async def test_joined_while_it_runs(self, gate: Gate) -> None:
+        """A load that comes while its module prepares waits for that, and no second one runs."""
+        registry = registry_of(m=prepares(gate.enter))
+        async with Initializer(registry) as initializer, create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("first", initializer, ModelConfig("m"))
+            await gate.entered()
+            calls.start("second", initializer, ModelConfig("m"))
+            await until(lambda: initializer.statistics().preparing == 2)
+            gate.open()
+            for name in ("first", "second"):
+                assert not isinstance(await calls.result(name), Exception)
+            assert gate.count == 1
+            await settled(initializer)
+
     async def test_queued_at_a_close(self, gate: Gate) -> None:
         """After a close no prepare begins, though one may still be running."""
         second = Gate(open=True)

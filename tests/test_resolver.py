@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calls import GPU_THEN_LOCAL, error_of
-from scenes import Gpu, model_on_disk, registry_of
+from calls import GPU_THEN_LOCAL, Gpu, error_of
+from scenes import model_on_disk, registry_of
 
 from anyload import ConfigError, Initializer, ModelConfig, ModelNotFoundError, Registry
 from anyload._load.resolver import size_on_disk
@@ -279,6 +279,26 @@ async def test_a_config_that_was_changed_is_read_again(root: Path) -> None:
         (root / "m" / "config.yml").unlink()
         error = await error_of(initializer, "m")
         assert error.reason == "the directory has no config.yml"
+
+
+async def test_a_config_that_is_written_meanwhile_is_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A config.yml that comes between the look at it and the reading is read, now and again."""
+    real, missed = os.lstat, list[str]()
+
+    def lstat(path: Any, **kwargs: Any) -> os.stat_result:
+        if str(path).endswith("config.yml") and not missed:
+            missed.append(path)
+            raise FileNotFoundError(path)
+        return real(path, **kwargs)
+
+    async with Initializer(registry(), model_root=str(root)) as initializer:
+        monkeypatch.setattr(os, "lstat", lstat)
+        first = (await initializer.init("m")).config
+        assert missed
+        again = (await initializer.init("m")).config
+        assert (again is first, again.module_id) == (False, "m")
 
 
 # Backends that are not there
