@@ -9,11 +9,13 @@ ARGS ?=
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 VENV := .venv/$(VERSION)
 DEMO_VENV := .venv-demo/$(VERSION)
+FRAMEWORKS_VENV := .venv-frameworks/$(VERSION)
+FRAMEWORKS := lightgbm,onnxruntime,safetensors,scikit-learn,sentence-transformers,spacy,torch,transformers,xgboost
 RUN := $(VENV)/bin/python -m
 
 # The edges are the top floor of the design: words, the command line, what ships for tests.
 # The floors below them are held to COVERAGE_FLOOR.
-EDGES := */anyload/__init__.py,*/anyload/__main__.py,*/anyload/cli.py,*/anyload/testing.py,*/anyload/pytest_plugin.py
+EDGES := */anyload/__init__.py,*/anyload/__main__.py,*/anyload/cli.py,*/anyload/testing.py,*/anyload/pytest_plugin.py,*/anyload/adapters/*
 
 INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check \
 	--build-constraint constraints.txt -c constraints.txt
@@ -24,7 +26,7 @@ TYPING_TESTS := $(wildcard tests/typing/*.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help python demo test lint format docs bench coverage clean
+.PHONY: help python demo test frameworks lint format docs bench coverage clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +36,9 @@ demo: $(DEMO_VENV)/.demo  ## load real models, in an environment of their own
 
 test: $(VENV)/.test  ## run the tests on asyncio, uvloop and trio
 	$(RUN) pytest $(TEMP) $(ARGS)
+
+frameworks: $(FRAMEWORKS_VENV)/.frameworks  ## run the tests of the adapters, with the frameworks
+	HF_HUB_OFFLINE=1 $(FRAMEWORKS_VENV)/bin/python -m pytest $(TEMP) tests/frameworks $(ARGS)
 
 lint: $(VENV)/.lint  ## check style, format and types
 	$(RUN) ruff check
@@ -61,7 +66,7 @@ coverage: $(VENV)/.test  ## run the tests once more and hold the branch coverage
 	$(RUN) coverage report --omit='$(EDGES)' --fail-under=$(COVERAGE_FLOOR)
 
 clean:  ## remove environments and whatever runs left behind
-	rm -rf .venv .venv-demo site htmlcov .coverage .coverage.* .hypothesis \
+	rm -rf .venv .venv-demo .venv-frameworks site htmlcov .coverage .coverage.* .hypothesis \
 		.mypy_cache .pytest_cache .ruff_cache
 
 python:
@@ -77,6 +82,11 @@ python:
 
 $(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: $(VENV)/.%: $(VENV)/.pip pyproject.toml constraints.txt
 	$(call INSTALL,$(VENV)) -e . --group $*
+	@touch $@
+
+$(FRAMEWORKS_VENV)/.frameworks: $(FRAMEWORKS_VENV)/.pip pyproject.toml constraints.txt tests/frameworks/constraints.txt
+	$(call INSTALL,$(FRAMEWORKS_VENV)) -c tests/frameworks/constraints.txt torch
+	$(call INSTALL,$(FRAMEWORKS_VENV)) -c tests/frameworks/constraints.txt -e '.[$(FRAMEWORKS)]' --group frameworks
 	@touch $@
 
 $(DEMO_VENV)/.demo: $(DEMO_VENV)/.pip pyproject.toml constraints.txt demo/constraints.txt

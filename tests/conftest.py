@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+# The tests of the adapters run where the frameworks are: `make frameworks`.
+collect_ignore = [] if find_spec("torch") else ["frameworks"]
 
 # No deadline per example: on a shared machine it measures the neighbours.
 settings.register_profile("anyload", deadline=None, print_blob=True)

@@ -17,6 +17,11 @@ import pytest
 import anyload
 
 # Within a floor the order matters: a file sees only what is listed above it.
+ADAPTERS = (
+    *("lightgbm", "onnx", "safetensors", "sentence_transformers", "sklearn", "spacy"),
+    *("torch", "transformers", "xgboost"),
+)
+
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("words", ("reports", "errors", "events")),
     (
@@ -85,7 +90,22 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("front door", ("_setup", "bulk", "initializer")),
     ("keeping", ()),
-    ("edges", ("__init__", "_tables", "cli", "__main__", "testing", "pytest_plugin")),
+    (
+        "edges",
+        (
+            "adapters.__init__",
+            "adapters._framework",
+            "adapters.cuda",
+            "adapters._torch",
+            *(f"adapters.{name}" for name in ADAPTERS),
+            "__init__",
+            "_tables",
+            "cli",
+            "__main__",
+            "testing",
+            "pytest_plugin",
+        ),
+    ),
 )
 
 # (file, imported file): why this one import may go up. An entry that is not needed is an error.

@@ -34,11 +34,14 @@ if TYPE_CHECKING:
     from .errors import LoadCancelled as LoadCancelled
     from .errors import LoadError as LoadError
     from .errors import LoadTimeoutError as LoadTimeoutError
+    from .errors import MissingExtraError as MissingExtraError
     from .errors import ModelNotFoundError as ModelNotFoundError
     from .errors import ReentrantLoadError as ReentrantLoadError
     from .errors import RegistrationError as RegistrationError
     from .errors import SaturatedError as SaturatedError
     from .errors import UnsafeArchiveError as UnsafeArchiveError
+    from .errors import UnsafePickleError as UnsafePickleError
+    from .errors import WrongDeviceError as WrongDeviceError
     from .errors import WrongTypeError as WrongTypeError
     from .guard import ProcessGlobal as ProcessGlobal
     from .initializer import Initializer as Initializer
@@ -69,11 +72,14 @@ _HOMES = MappingProxyType(
             "LoadCancelled",
             "LoadError",
             "LoadTimeoutError",
+            "MissingExtraError",
             "ModelNotFoundError",
             "ReentrantLoadError",
             "RegistrationError",
             "SaturatedError",
             "UnsafeArchiveError",
+            "UnsafePickleError",
+            "WrongDeviceError",
             "WrongTypeError",
         ),
         "guard": ("ProcessGlobal",),

@@ -20,6 +20,8 @@ class Module(Protocol):
         process_globals: ...            # what its loads may leave changed; see anyload.guard
 
         @classmethod
+        def variant(cls, config): ...   # the subclass that loads this config, where that depends
+        @classmethod
         def prepare(cls): ...           # heavy imports, run once, never two at the same time
         def warmup(self): ...           # the last step of a load, inside its limit
         def release(self): ...          # give memory back; also called for discarded results

@@ -12,8 +12,11 @@
     ├── ReentrantLoadError      a load that would wait for itself
     ├── WrongTypeError          load returned something that is not a model of its module
     ├── ClosedError             the initializer is closed
-    ├── IntegrityError          a file is not what the manifest says
+    ├── IntegrityError          a file is not what it should be
     ├── UnsafeArchiveError      an archive that could write outside its directory
+    ├── UnsafePickleError       a pickle, which is code, that nobody has allowed
+    ├── MissingExtraError       a framework that is not installed
+    ├── WrongDeviceError        a framework took another device than the one asked for
     └── BulkLoadError           some models of a bulk did not load (also an ExceptionGroup)
     LoadCancelled               a BaseException: this load is no longer wanted
 
@@ -237,7 +240,7 @@ class ClosedError(AnyloadError):
 
 
 class IntegrityError(AnyloadError):
-    """A file is not what the manifest says it is.
+    """A file is not what it should be: empty, cut short, of another kind than its name says.
 
     Args:
         path: the file.
@@ -274,6 +277,63 @@ class UnsafeArchiveError(AnyloadError):
 
     def __str__(self) -> str:
         return f"{self.archive}: member {self.member!r} {self.reason}"
+
+
+class UnsafePickleError(AnyloadError):
+    """A file is a pickle: loading it runs whatever code it holds, and nobody has allowed that.
+
+    Args:
+        path: the file.
+        reason: what is missing.
+    """
+
+    _fields = ("path", "reason")
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(path, reason)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class MissingExtraError(AnyloadError):
+    """A framework is not installed.
+
+    Args:
+        package: the package that is missing.
+        extra: the extra of anyload that installs it.
+    """
+
+    _fields = ("package", "extra")
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(package, extra)
+
+    def __str__(self) -> str:
+        return f"{self.package} is not installed; pip install 'anyload[{self.extra}]'"
+
+
+class WrongDeviceError(AnyloadError):
+    """A framework took another device than the one asked for, or has none such.
+
+    Args:
+        asked: the device.
+        got: what it took, or has.
+    """
+
+    _fields = ("asked", "got")
+
+    def __init__(self, asked: str, got: str) -> None:
+        self.asked = asked
+        self.got = got
+        super().__init__(asked, got)
+
+    def __str__(self) -> str:
+        return f"asked for {self.asked}, got {self.got}"
 
 
 class BulkLoadError(ExceptionGroup[Exception], AnyloadError):

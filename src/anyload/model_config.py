@@ -22,11 +22,21 @@ class ModelConfig:
         fields: whatever else the module wants to know.
     """
 
-    __slots__ = ("__weakref__", "_fields", "model_backend", "model_path", "module_id")
+    __slots__ = (
+        "__weakref__",
+        "_fields",
+        "from_operator",
+        "model_backend",
+        "model_path",
+        "module_id",
+    )
 
     module_id: str
     model_path: str | None
     model_backend: str | None
+    from_operator: bool
+    """Whether code or the catalogue said this. A model directory's own config.yml comes with the
+    model, from whoever made that, and must not allow anything that the operator has not."""
     _fields: dict[str, Any]
 
     def __init__(
@@ -42,6 +52,7 @@ class ModelConfig:
         put(self, "model_path", None if model_path is None else os.fspath(model_path))
         put(self, "model_backend", model_backend)
         put(self, "_fields", fields)
+        put(self, "from_operator", True)
 
     @classmethod
     def from_directory(cls, path: str | os.PathLike[str]) -> Self:
@@ -54,7 +65,9 @@ class ModelConfig:
         from ._reading.model_files import read_model_fields  # the one import of yaml on this path
 
         directory = os.fspath(path)
-        return cls.from_fields(read_model_fields(directory), directory)
+        config = cls.from_fields(read_model_fields(directory), directory)
+        object.__setattr__(config, "from_operator", False)
+        return config
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any], model_path: str | None) -> Self:
@@ -69,7 +82,9 @@ class ModelConfig:
 
     def at(self, model_path: str) -> Self:
         """Return the same config for another path."""
-        return type(self)(self.module_id, model_path, self.model_backend, **self._fields)
+        moved = type(self)(self.module_id, model_path, self.model_backend, **self._fields)
+        object.__setattr__(moved, "from_operator", self.from_operator)
+        return moved
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a field, the named ones included, or a default where it is absent or None."""
@@ -119,13 +134,20 @@ class ModelConfig:
         return f"ModelConfig({self.module_id!r}, {self.model_path!r}{names})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.module_id, self.model_path, self.model_backend, self._fields)
+        named = (self.module_id, self.model_path, self.model_backend)
+        return _rebuild, (*named, self._fields, self.from_operator)
 
 
 def _rebuild(
-    module_id: str, path: str | None, backend: str | None, fields: dict[str, Any]
+    module_id: str,
+    path: str | None,
+    backend: str | None,
+    fields: dict[str, Any],
+    from_operator: bool,
 ) -> ModelConfig:
-    return ModelConfig(module_id, path, backend, **fields)
+    config = ModelConfig(module_id, path, backend, **fields)
+    object.__setattr__(config, "from_operator", from_operator)
+    return config
 
 
 Model = str | os.PathLike[str] | ModelConfig

@@ -13,6 +13,7 @@ from .backends import LocalBackend
 from .contracts import Backend
 from .errors import Problem, RegistrationError, describe
 from .guard import ProcessGlobal
+from .model_config import ModelConfig
 
 ModuleClass = TypeVar("ModuleClass", bound=type)
 BackendClass = TypeVar("BackendClass", bound=type)
@@ -42,6 +43,7 @@ class Implementation:
         wants_backend: whether ``load`` names ``load_backend``.
         resources: what a load must hold alone in this process: its group, the lane of the GIL.
         process_globals: process-wide state that its loads are known to change.
+        variants: the implementations that its ``variant`` has chosen so far, by class.
     """
 
     module_id: str
@@ -55,11 +57,40 @@ class Implementation:
     wants_backend: bool
     resources: tuple[str, ...]
     process_globals: tuple[ProcessGlobal, ...] = field(default=(), repr=False)
+    variants: dict[type, Implementation] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
         """The class as ``package.module.Class``."""
         return class_name(self.cls)
+
+    @property
+    def varies(self) -> bool:
+        """Whether the class that loads a model depends on the model."""
+        return hasattr(self.cls, "variant")
+
+    def of(self, config: ModelConfig) -> Implementation:
+        """Return the implementation that loads this model: this one, or its variant.
+
+        Raises:
+            RegistrationError: the class chosen cannot be a module.
+            Exception: whatever ``variant`` raises, as for a file of no known format.
+        """
+        if not self.varies:
+            return self
+        cls = self.cls.variant(config)  # type: ignore[attr-defined]  # `varies` has looked
+        known = self if cls is self.cls else self.variants.get(cls)
+        if known is None:
+            if not (isinstance(cls, type) and issubclass(cls, self.cls)):
+                raise _refusal(cls, f"a variant of {self.name} must be a subclass of it")
+            known = self.variants[cls] = _inspect(
+                self.module_id,
+                self.backend_type,
+                cls,
+                self.supported_load_backends,
+                self.backend_config_override,
+            )
+        return known
 
     @property
     def package(self) -> str:
@@ -236,6 +267,10 @@ class Registry:
     def implementations(self, module_id: str) -> Mapping[str, Implementation]:
         """Return a module's implementations by backend type; empty where it is not registered."""
         return self._implementations.get(module_id, {})
+
+    def varies(self, module_id: str) -> bool:
+        """Return whether the class that loads a model of this module depends on the model."""
+        return any(known.varies for known in self.implementations(module_id).values())
 
     def accepted_types(self, module_id: str) -> tuple[type, ...]:
         """Return the classes of which a loaded model of this module must be an instance."""

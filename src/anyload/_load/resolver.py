@@ -8,9 +8,9 @@ import stat
 from collections.abc import Hashable, Mapping, Sequence
 
 from ..contracts import Backend
-from ..errors import ConfigError, ModelNotFoundError, Problem, describe
+from ..errors import AnyloadError, ConfigError, ModelNotFoundError, Problem, describe
 from ..model_config import Model, ModelConfig
-from ..registry import Registry
+from ..registry import Implementation, Registry
 from .flight import Resolved
 from .keys import Unshareable, freeze_mapping
 from .plan import Choice, Plan, make_plan
@@ -96,8 +96,10 @@ class Resolver:
 
     def at_once(self, config: ModelConfig) -> Resolved | None:
         """Resolve a config that needs nothing from the disk; None if it cannot be done here."""
-        unknown = not self._registry.implementations(config.module_id)
-        if config.model_path is not None or self._asked or unknown:
+        if config.model_path is not None or self._asked:
+            return None
+        known = self._registry.implementations(config.module_id)
+        if not known or self._registry.varies(config.module_id):
             return None
         return Resolved(config, self._plan(config, str(config), {}), None, 0)
 
@@ -209,13 +211,13 @@ class Resolver:
 
     def _plan(self, config: ModelConfig, label: str, unavailable: Mapping[int, str]) -> Plan:
         """Return the plan of a model, which bears no name: a module's models share it."""
-        if unavailable:
-            return self._make_plan(config, label, unavailable)
         kind = (config.module_id, config.model_backend, self._registry.version)
-        known = self._plans.get(kind)
-        if known is None:
-            known = self._plans[kind] = self._make_plan(config, label, unavailable)
-        return known
+        plan = None if unavailable else self._plans.get(kind)
+        if plan is None:
+            plan = self._make_plan(config, label, unavailable)
+            if not (unavailable or self._registry.varies(config.module_id)):
+                self._plans[kind] = plan
+        return plan
 
     def _make_plan(self, config: ModelConfig, label: str, unavailable: Mapping[int, str]) -> Plan:
         implementations = self._registry.implementations(config.module_id)
@@ -228,7 +230,7 @@ class Resolver:
             config.model_backend,
             self._choices,
             unavailable,
-            implementations,
+            {name: _variant(known, config, label) for name, known in implementations.items()},
             self._registry.accepted_types(config.module_id),
         )
 
@@ -255,6 +257,16 @@ def _read(directory: str, label: str) -> ModelConfig:
         return ModelConfig.from_directory(directory)
     except ModelNotFoundError as error:
         raise ModelNotFoundError(label, error.reason) from error.__cause__
+
+
+def _variant(known: Implementation, config: ModelConfig, label: str) -> Implementation:
+    try:
+        return known.of(config)
+    except AnyloadError:
+        raise
+    except Exception as error:
+        what = f"variant() of {known.name} raised {describe(error)}"
+        raise ConfigError(label, [Problem("", what)]) from error
 
 
 def _unavailable(backend: Backend) -> str | None:

@@ -1,0 +1,120 @@
+"""What the adapters share: importing a framework, reading options, finding files, giving back."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from ..config import BackendConfig, validate_backend_config
+from ..contracts import Backend
+from ..errors import IntegrityError, MissingExtraError, WrongDeviceError
+from ..model_config import ModelConfig
+
+Options = TypeVar("Options", bound=BackendConfig)
+
+
+def require(*modules: str, extra: str) -> ModuleType:
+    """Import a framework and return its first module.
+
+    Args:
+        modules: what to import, in order.
+        extra: the extra of anyload that installs it.
+
+    Raises:
+        MissingExtraError: it is not installed. A module that it lacks itself is its own error.
+    """
+    try:
+        first, *_ = map(import_module, modules)
+    except ModuleNotFoundError as error:
+        wanted = {module.partition(".")[0] for module in modules}
+        if error.name is None or error.name.partition(".")[0] not in wanted:
+            raise
+        raise MissingExtraError(error.name, extra) from error
+    return first
+
+
+def options(config: ModelConfig, model: type[Options]) -> Options:
+    """Return the model config's own fields as an adapter's options.
+
+    Raises:
+        ConfigError: a field is unknown or has a value that does not fit.
+    """
+    made: Options = validate_backend_config(model, config.fields, where="", source=str(config))
+    return made
+
+
+def one_file(config: ModelConfig, suffixes: Iterable[str]) -> Path:
+    """Return the file that a model config means: its path, or the one such file in there.
+
+    Args:
+        config: the model's config.
+        suffixes: what the file's name may end with, with the dot.
+
+    Raises:
+        IntegrityError: there is none, or more than one, or it is empty.
+    """
+    path, endings = Path(os.fspath(config)), tuple(suffixes)
+    if path.is_dir():
+        found = sorted(file for file in path.iterdir() if file.name.endswith(endings))
+        if len(found) != 1:
+            names = ", ".join(file.name for file in found) or "none"
+            what = f"expected one file that ends in {' or '.join(endings)}, found {names}"
+            raise IntegrityError(str(path), what)
+        path = found[0]
+    if not path.is_file():
+        raise IntegrityError(str(path), "there is no such file")
+    if path.stat().st_size == 0:
+        raise IntegrityError(str(path), "the file is empty")
+    return path
+
+
+def device_of(backend: Backend) -> str:
+    """Return the device that a load runs on, as frameworks spell it: ``cpu``, ``cuda:0``."""
+    return str(getattr(backend, "device", "cpu"))
+
+
+def check_device(asked: str, got: object) -> None:
+    """Raise unless the framework took the device it was asked for; ``cuda`` means any card.
+
+    Raises:
+        WrongDeviceError: it took another one, as many do without a word.
+    """
+    if str(got) != asked and str(got).partition(":")[0] != asked:
+        raise WrongDeviceError(asked, str(got))
+
+
+def give_back_memory() -> None:
+    """Collect garbage and have the C library give free memory back to the system.
+
+    glibc keeps what was freed for the next allocation; for models that came in many small pieces
+    that is most of their memory. Elsewhere than on Linux with glibc only garbage is collected.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first line of an error's text, without the stack traces that C++ puts below."""
+    text = str(error).strip() or type(error).__name__
+    return text.partition("\n")[0][:500]
+
+
+def total_size(paths: Iterable[Path]) -> int:
+    """Return the bytes of some files together."""
+    return sum(path.stat().st_size for path in paths)
+
+
+class Released:
+    """Stands where a model was before its release: every use of it says so."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("this model was released")

@@ -1,0 +1,116 @@
+"""The module ``onnx``: sessions of onnxruntime."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import made as make
+import numpy as np
+import pytest
+from loading import Loader
+
+from anyload import LoadError, ModelConfig
+from anyload.adapters.onnx import OnnxModel
+
+
+@pytest.fixture(scope="session")
+def model(made: Path) -> Path:
+    return make.onnx_model(made / "tiny.onnx")
+
+
+async def test_a_file_loads_infers_and_is_released(loader: Loader, model: Path) -> None:
+    """One inference on the processor; the report says where it is and what it holds."""
+    loaded, report = await loader.load("onnx", model)
+    assert isinstance(loaded, OnnxModel)
+    (output,) = loaded.run({"x": np.ones((2, 4), np.float32)})
+    assert output.shape == (2, 4)
+    observed = report.observed
+    assert (observed.device, observed.memory_bytes) == ("cpu", model.stat().st_size)
+    assert observed.changes == ()
+    loaded.release()
+    with pytest.raises(RuntimeError, match="this model was released"):
+        loaded.run({})
+
+
+async def test_a_directory_with_one_model_loads(
+    loader: Loader, model: Path, tmp_path: Path
+) -> None:
+    """Its config.yml may set the threads and whatever else a session has."""
+    shutil.copy(model, tmp_path / "weights.onnx")
+    (tmp_path / "config.yml").write_text(
+        "module_id: onnx\nintra_op_threads: 2\nsession_options: {enable_profiling: false}\n"
+    )
+    async with loader.initializer() as initializer:
+        loaded = await initializer.init(tmp_path)
+    assert loaded.session.get_session_options().intra_op_num_threads == 2
+
+
+async def test_magika_loads_and_infers(loader: Loader) -> None:
+    """A model that ships inside a package."""
+    import magika
+
+    (path,) = Path(magika.__file__).parent.glob("models/standard_*/model.onnx")
+    loaded, _ = await loader.load("onnx", path)
+    (one,) = loaded.session.get_inputs()
+    (scores, *_) = loaded.run({one.name: np.zeros((1, one.shape[1]), np.int32)})
+    assert scores.shape[0] == 1
+
+
+async def test_a_card_that_is_not_there_is_skipped_and_the_processor_taken(
+    loader: Loader, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan skips CUDA with its reason; the report tells which backend it was."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    _, report = await loader.load("onnx", model, "CUDA", "LOCAL")
+    skipped, loaded = report.attempts
+    assert (skipped.outcome, loaded.outcome) == ("skipped", "loaded")
+    assert skipped.reason.startswith("there is no cuda:0")
+    assert report.backend == "LOCAL"
+
+
+async def test_a_provider_that_is_not_there_is_an_error(loader: Loader, model: Path) -> None:
+    """The framework itself would take the processor without a word."""
+    priority = [{"type": "ONNX", "config": {"provider": "TensorrtExecutionProvider"}}]
+    async with loader.initializer(backend_priority=priority) as initializer:
+        with pytest.raises(LoadError, match="asked for TensorrtExecutionProvider") as caught:
+            await initializer.init(ModelConfig("onnx", model))
+    assert "CPUExecutionProvider" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (lambda whole: b"", "the file is empty"),
+        (lambda whole: whole[: len(whole) // 2], "IntegrityError"),
+        (lambda whole: b"this is no model at all", "IntegrityError"),
+    ],
+)
+async def test_a_file_that_is_no_model_is_named(
+    content: Any, says: str, loader: Loader, model: Path, tmp_path: Path
+) -> None:
+    """Empty, cut short, of another kind: the error names the file."""
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(content(model.read_bytes()))
+    reason = await loader.error("onnx", bad)
+    assert says in reason
+    assert "bad.onnx" in reason
+
+
+@pytest.mark.parametrize(
+    ("files", "says"), [((), "found none"), (("a.onnx", "b.onnx"), "found a.onnx, b.onnx")]
+)
+async def test_a_directory_without_one_model_says_what_it_has(
+    files: tuple[str, ...], says: str, loader: Loader, tmp_path: Path
+) -> None:
+    """Nothing is guessed where there are two."""
+    for name in files:
+        (tmp_path / name).write_bytes(b"x")
+    assert says in await loader.error("onnx", tmp_path)
+
+
+async def test_an_unknown_field_is_told_with_what_was_meant(loader: Loader, model: Path) -> None:
+    """The fields of a model config are checked like those of a configuration."""
+    reason = await loader.error("onnx", model, intra_op_thread=2)
+    assert "did you mean 'intra_op_threads'?" in reason
