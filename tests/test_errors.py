@@ -19,12 +19,15 @@ from anyload import (
     LoadError,
     LoadReport,
     LoadTimeoutError,
+    MissingExtraError,
     ModelNotFoundError,
     ReentrantLoadError,
     RegistrationError,
     SaturatedError,
     StuckLoad,
     UnsafeArchiveError,
+    UnsafePickleError,
+    WrongDeviceError,
     WrongTypeError,
 )
 from anyload.errors import LONGEST_TEXT, Problem, describe
@@ -110,6 +113,21 @@ ERRORS: list[tuple[AnyloadError, dict[str, Any], str]] = [
         UnsafeArchiveError("a.tar", "../x", "leaves the directory"),
         {"archive": "a.tar", "member": "../x", "reason": "leaves the directory"},
         "a.tar: member '../x' leaves the directory",
+    ),
+    (
+        UnsafePickleError("m.joblib", "set allow_pickle"),
+        {"path": "m.joblib", "reason": "set allow_pickle"},
+        "m.joblib: set allow_pickle",
+    ),
+    (
+        MissingExtraError("skops", "scikit-learn"),
+        {"package": "skops", "extra": "scikit-learn"},
+        "skops is not installed; pip install 'anyload[scikit-learn]'",
+    ),
+    (
+        WrongDeviceError("cuda:0", "cpu"),
+        {"asked": "cuda:0", "got": "cpu"},
+        "asked for cuda:0, got cpu",
     ),
 ]
 

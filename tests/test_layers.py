@@ -99,6 +99,9 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "adapters._torch",
             *(f"adapters.{name}" for name in ADAPTERS),
             "__init__",
+            "doctor",
+            "_probes",
+            "_examination",
             "_tables",
             "cli",
             "__main__",
@@ -122,6 +125,14 @@ PACKAGES: dict[str, tuple[str, ...] | None] = {
     "yaml": ("_reading.yaml",),
     "rich": ("cli",),
     "pytest": ("pytest_plugin",),
+    **{
+        framework: tuple(f"adapters.{name}" for name in ("_torch", *ADAPTERS))
+        for framework in (
+            *("joblib", "lightgbm", "numpy", "onnxruntime", "safetensors"),
+            *("sentence_transformers", "sklearn", "skops", "spacy", "torch", "transformers"),
+            "xgboost",
+        )
+    },
 }
 
 # The one file that may keep state at module level.

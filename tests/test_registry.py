@@ -318,3 +318,53 @@ def test_an_import_path_that_leads_nowhere_is_a_config_error(path: str, says: st
     assert problem.where == "modules.mine"
     assert says in problem.what
     assert isinstance(caught.value, AnyloadError)
+
+
+class Weights:
+    """Loads differ by what the config says, and so does what they must declare."""
+
+    @classmethod
+    def variant(cls, config: ModelConfig) -> Any:
+        return {"fast": cls, "slow": SlowWeights, "odd": Other, "none": 7}[config.format]
+
+    @classmethod
+    def load(cls, config: ModelConfig) -> Any:
+        return cls()
+
+
+class SlowWeights(Weights):
+    holds_gil = True
+
+
+def weights() -> Registry:
+    registry = Registry()
+    registry.module("weights")(Weights)
+    return registry
+
+
+async def test_a_module_chooses_its_variant_by_the_config() -> None:
+    """A variant has declarations of its own, and is made into an implementation once."""
+    fast, slow = (ModelConfig("weights", format=name) for name in ("fast", "slow"))
+    async with Initializer(weights()) as initializer:
+        assert type(await initializer.init(fast)) is Weights
+        assert type(await initializer.init(slow)) is SlowWeights
+        plans = [await initializer.plan(slow) for _ in range(2)]
+    (first,), (second,) = (plan.candidates for plan in plans)
+    assert first.implementation is second.implementation
+    assert first.implementation.holds_gil
+
+
+@pytest.mark.parametrize(
+    ("chosen", "says"),
+    [
+        ("odd", "must be a subclass of it"),
+        ("none", "must be a subclass of it"),
+        ("unknown", r"variant\(\) of .*Weights raised KeyError"),
+    ],
+)
+async def test_a_variant_that_cannot_be_is_the_error_of_its_load(chosen: str, says: str) -> None:
+    """It names the module; other models of the module are not affected."""
+    async with Initializer(weights()) as initializer:
+        with pytest.raises(ConfigError, match=says):
+            await initializer.init(ModelConfig("weights", format=chosen))
+        await initializer.init(ModelConfig("weights", format="fast"))

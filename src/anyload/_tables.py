@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from ._load.plan import Candidate, Plan, Skip
 from .bulk import LoadOutcome
+from .doctor import Alone, Diagnosis, Together, Unfinished
 from .errors import AnyloadError, describe
 from .reports import Attempt, StuckLoad, seconds
 
@@ -14,6 +17,10 @@ Row = tuple[str, ...]
 
 LOAD_COLUMNS = ("model", "module", "backend", "load", "queued", "attempts")
 PLAN_COLUMNS = ("model", "module", "backend", "decision", "implementation or reason")
+DOCTOR_COLUMNS = (
+    *("model", "verdict", "declare", "declared", "import", "load", "gap", "GIL"),
+    *("memory", "kept", "left", "at once"),
+)
 
 JSON_KEYS = """\
 the document of load --json:
@@ -26,8 +33,20 @@ the document of plan --json:
   config
   models     of each: model, loadable, module_id, error
     steps      of each: backend, decision (try or skip), implementation, reason
-module_id, backend, error, implementation and the load_seconds of an attempt may be null. An
-outcome is loaded, skipped, declined, raised, timed_out, stalled or cancelled."""
+the document of doctor --json:
+  config, seconds
+  models       of each: model, verdict (ok, declare or failed), remarks (sentences)
+    declare    what is to be declared and is not: exclusive_group, holds_gil
+    alone      loads one after another; module_id, backend, implementation,
+               exclusive_group, holds_gil (as declared), gil (held, not held or too short),
+               prepare_seconds, first_seconds, load_seconds and gaps (of each later load),
+               memory_before, memory_loaded, memory_released (bytes), threads_left,
+               files_left, changes
+    together   loads at once; loads, at_once, unsafe, errors, wrong, changes, afterwards
+               both, where they came to no end: how (failed, crashed or hung), reason
+module_id, backend, error, implementation and the load_seconds of an attempt may be null; of a
+doctor's models together, exclusive_group, the figures of memory and files_left may. An outcome is
+loaded, skipped, declined, raised, timed_out, stalled or cancelled."""
 
 
 class Planned(NamedTuple):
@@ -170,3 +189,73 @@ def _step_entry(step: Candidate | Skip) -> dict[str, Any]:
         "implementation": step.implementation.name if isinstance(step, Candidate) else None,
         "reason": step.reason if isinstance(step, Skip) else "",
     }
+
+
+def doctor_rows(diagnoses: Iterable[Diagnosis]) -> list[Row]:
+    """Return one row per model, for ``DOCTOR_COLUMNS``."""
+    return [_doctor_row(diagnosis) for diagnosis in diagnoses]
+
+
+def _doctor_row(diagnosis: Diagnosis) -> Row:
+    alone, together = diagnosis.alone, diagnosis.together
+    declare = ", ".join(diagnosis.declare) or "-"
+    if isinstance(alone, Unfinished):
+        return (diagnosis.model, diagnosis.verdict, declare, *["-"] * 8, alone.how)
+    return (
+        diagnosis.model,
+        diagnosis.verdict,
+        declare,
+        _declared_cell(alone),
+        seconds(alone.prepare_seconds),
+        seconds(alone.usual_seconds),
+        seconds(alone.longest_gap),
+        alone.gil,
+        _megabytes(alone.memory_taken),
+        _megabytes(alone.memory_kept),
+        ", ".join(alone.leaks) or "-",
+        _together_cell(together),
+    )
+
+
+def _declared_cell(alone: Alone) -> str:
+    declared = [alone.exclusive_group, "holds_gil" if alone.holds_gil else None]
+    return ", ".join(filter(None, declared)) or "-"
+
+
+def _together_cell(together: Together | Unfinished | None) -> str:
+    if together is None:
+        return "-"
+    if isinstance(together, Unfinished):
+        return together.how
+    # Never "safe": what was not seen may still be there.
+    return "unsafe" if together.unsafe else f"seen fine in {together.loads} loads"
+
+
+def _megabytes(size: int | None) -> str:
+    return "-" if size is None else f"{size / (1 << 20):.0f} MB"
+
+
+def diagnosis_paragraph(diagnosis: Diagnosis) -> str:
+    """Return what a person should know of a model; empty if there is nothing."""
+    if not diagnosis.remarks:
+        return ""
+    text = _one_line(" ".join(diagnosis.remarks))
+    return "\n" + textwrap.fill(f"{diagnosis.model}: {text}", 100, subsequent_indent="  ") + "\n"
+
+
+def doctor_document(config: str, diagnoses: Sequence[Diagnosis], elapsed: float) -> dict[str, Any]:
+    """Return what ``anyload doctor --json`` prints; its keys are promised in ``--help``."""
+    return {
+        "config": config,
+        "seconds": elapsed,
+        "models": [_doctor_entry(diagnosis) for diagnosis in diagnoses],
+    }
+
+
+def _doctor_entry(diagnosis: Diagnosis) -> dict[str, Any]:
+    entry = asdict(diagnosis)
+    if isinstance(diagnosis.alone, Alone):
+        entry["alone"]["gil"] = diagnosis.alone.gil
+    if isinstance(diagnosis.together, Together):
+        entry["together"]["unsafe"] = diagnosis.together.unsafe
+    return entry

@@ -1,4 +1,4 @@
-"""The command line: ``anyload load`` and ``anyload plan``.
+"""The command line: ``anyload load``, ``anyload plan`` and ``anyload doctor``.
 
 The result goes to stdout and everything else to stderr. A command gathers on an event loop, shows
 what it found when the loop has ended, and returns its exit code.
@@ -7,12 +7,14 @@ what it found when the loop has ended, and returns its exit code.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict
 from functools import partial
 from importlib import import_module
 from itertools import count
@@ -22,11 +24,15 @@ import anyio
 
 from ._load.exit import exit_process
 from ._tables import (
+    DOCTOR_COLUMNS,
     JSON_KEYS,
     LOAD_COLUMNS,
     PLAN_COLUMNS,
     Planned,
     Row,
+    diagnosis_paragraph,
+    doctor_document,
+    doctor_rows,
     error_text,
     load_document,
     load_rows,
@@ -35,6 +41,7 @@ from ._tables import (
     plan_rows,
 )
 from .bulk import LoadOutcome
+from .doctor import Doctor
 from .errors import AnyloadError, ConfigError, Problem
 from .initializer import Initializer
 from .registry import Registry
@@ -42,13 +49,16 @@ from .reports import StuckLoad, seconds
 
 OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
+ROUNDS, EXAMINATION_SECONDS, MOST_SECONDS = 10, 300.0, 1e6
+
 GRACE_SECONDS = 2.0
 """How long loads that are past their limit may still take at the end."""
 
 EPILOG = f"""\
 exit codes:
-  0    load: every model loaded; plan: every model has a backend to try
-  1    at least one has not
+  0    load: every model loaded; plan: every model has a backend to try;
+       doctor: every model loads, and what its module declares is enough
+  1    that is not so of at least one
   2    the command line or the configuration cannot be used
   130  interrupted, as by Ctrl-C
 
@@ -80,7 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace, out: TextIO) -> int:
     _find_modules_here()
     try:
-        return (_load if args.command == "load" else _plan)(args, out)
+        if args.examine is not None:
+            return _examine(args, out)
+        command = {"load": _load, "plan": _plan, "doctor": _doctor}[args.command]
+        return command(args, out)
     except KeyboardInterrupt:
         _tell("interrupted")
         return INTERRUPTED
@@ -122,6 +135,44 @@ def _plan(args: argparse.Namespace, out: TextIO) -> int:
         elif not one.loadable:
             _tell(f"error: {one.model!r} has no backend to try")
     return OK if all(one.loadable for one in planned) else FAILED
+
+
+def _doctor(args: argparse.Namespace, out: TextIO) -> int:
+    _, names = _open(args)
+    doctor = Doctor(args.config, args.name, args.loop, args.rounds, args.timeout)
+    began, diagnoses = time.monotonic(), []
+    for number, name in enumerate(names, 1):
+        _tell(f"[{number}/{len(names)}] {name}: ...")
+        diagnoses.append(doctor.examine(name))
+        _tell(f"[{number}/{len(names)}] {name}: {diagnoses[-1].verdict}")
+    if args.json:
+        _write_json(out, doctor_document(args.config, diagnoses, time.monotonic() - began))
+    else:
+        _write_table(out, DOCTOR_COLUMNS, doctor_rows(diagnoses))
+        for diagnosis in diagnoses:
+            out.write(diagnosis_paragraph(diagnosis))
+    return OK if all(one.verdict == "ok" for one in diagnoses) else FAILED
+
+
+def _examine(args: argparse.Namespace, out: TextIO) -> int:
+    """Be the process of one examination, which ``_doctor`` has started."""
+    from . import _examination as examination
+
+    # Where it hangs, should it be killed.
+    faulthandler.dump_traceback_later(0.8 * args.timeout)
+    (model,) = args.models
+    gather: Callable[[], Any] = (
+        partial(examination.examine_alone, args.config, args.name, model, args.timeout)
+        if args.examine == "alone"
+        else partial(examination.examine_together, args.config, args.name, model, args.rounds)
+    )
+    try:
+        document = asdict(_on_loop(args.loop, gather))
+    except* (examination.NotLoadedError, AnyloadError) as group:
+        document = {"error": str(group.exceptions[0])}
+    faulthandler.cancel_dump_traceback_later()
+    _write_json(out, document)
+    return OK
 
 
 async def _load_all(
@@ -275,20 +326,57 @@ def _importable(package: str) -> bool:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "anyload",
-        description="Load the models of a configuration, or see how they would be loaded.",
+        description="Load the models of a configuration, see how they would be loaded, or find out"
+        " what their modules have to declare.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("command", choices=("load", "plan"), help="plan shows what would be tried, loads nothing")
+    add(
+        "command",
+        choices=("load", "plan", "doctor"),
+        help="plan shows what would be tried, loads nothing; doctor examines each model",
+    )
     add("config", metavar="CONFIG", help="a YAML file, flat or in caikit's shape")
     add("models", metavar="NAME", nargs="*", help="models or paths; default: the catalogue")
+    add("--model", metavar="NAME", action="append", help="the same as NAME; may be repeated")
     add("--json", action="store_true", help="one JSON document instead of a table")
     add("--loop", type=_loop, default="asyncio", help="asyncio (the default), uvloop or trio")
     add("--name", default="default", help="which initializer of a caikit file; default: default")
+    group = parser.add_argument_group("doctor only")
+    add = group.add_argument
+    add("--rounds", type=_rounds, help=f"rounds of loads at once, per model; default: {ROUNDS}")
+    limit = f"limit of one examination, in seconds; default: {EXAMINATION_SECONDS:.0f}"
+    add("--timeout", type=_timeout, metavar="SECONDS", help=limit)
+    # How the doctor starts itself as the process of one examination.
+    add("--examine", choices=("alone", "together"), help=argparse.SUPPRESS)
     # Intermixed, so that options may stand between CONFIG and the names.
-    return parser.parse_intermixed_args(argv)
+    args = parser.parse_intermixed_args(argv)
+    if args.command != "doctor":
+        for option in ("rounds", "timeout", "examine"):
+            if getattr(args, option) is not None:
+                parser.error(f"--{option} is for doctor only")
+    args.models = [*args.models, *(args.model or ())]
+    args.rounds = args.rounds or ROUNDS
+    args.timeout = args.timeout or EXAMINATION_SECONDS
+    return args
+
+
+def _rounds(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rounds")
+    return int(text)
+
+
+def _timeout(text: str) -> float:
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = 0
+    if not 0 < limit < MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return limit
 
 
 def _loop(name: str) -> str:

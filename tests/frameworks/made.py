@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -88,4 +89,60 @@ def gpt2(path: Path) -> Path:
     )
     GPT2LMHeadModel(config).save_pretrained(path)
     words.save_pretrained(path)
+    return path
+
+
+def sentence_model(path: Path, bert: Path) -> Path:
+    """Write a tiny BERT with mean pooling on top, as a model of sentence-transformers."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    words = Transformer(str(bert))
+    pooling = Pooling(words.get_embedding_dimension())
+    SentenceTransformer(modules=[words, pooling], device="cpu").save(str(path))
+    return path
+
+
+def net() -> Any:
+    """Return a small network of torch with random weights, for rows of 8."""
+    import torch
+
+    return torch.nn.Sequential(
+        torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2)
+    ).eval()
+
+
+def state_dict(path: Path) -> Path:
+    """Write the weights of `net` as torch does."""
+    import torch
+
+    torch.save(net().state_dict(), path)
+    return path
+
+
+def torchscript(path: Path) -> Path:
+    """Write `net` as TorchScript."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(net()).save(str(path))
+    return path
+
+
+def exported(path: Path) -> Path:
+    """Write `net` as an exported program."""
+    import torch
+
+    rows = torch.export.Dim("rows")
+    program = torch.export.export(net(), (torch.zeros(2, 8),), dynamic_shapes=({0: rows},))
+    torch.export.save(program, path)
+    return path
+
+
+def safetensors(path: Path) -> Path:
+    """Write the weights of `net` as safetensors."""
+    from safetensors.torch import save_file
+
+    save_file(net().state_dict(), path)
     return path

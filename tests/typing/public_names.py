@@ -21,6 +21,7 @@ from anyload import (
     Candidate,
     ClosedError,
     ConfigError,
+    GlobalChange,
     Initializer,
     IntegrityError,
     LoadCancelled,
@@ -29,10 +30,13 @@ from anyload import (
     LoadReport,
     LoadTimeoutError,
     LocalBackend,
+    MissingExtraError,
     ModelConfig,
     ModelNotFoundError,
     Module,
+    Observed,
     Plan,
+    ProcessGlobal,
     ReentrantLoadError,
     RegistrationError,
     Registry,
@@ -41,10 +45,13 @@ from anyload import (
     Statistics,
     StuckLoad,
     UnsafeArchiveError,
+    UnsafePickleError,
+    WrongDeviceError,
     WrongTypeError,
     check_cancelled,
     exit_process,
     report_progress,
+    report_warning,
 )
 
 registry = Registry()
@@ -148,7 +155,10 @@ async def use() -> None:
                 assert_type(outcome, LoadOutcome)
                 report: LoadReport = outcome.report
                 attempts: tuple[Attempt, ...] = report.attempts
-                print(outcome.model, outcome.value, outcome.error, attempts)
+                observed: Observed = report.observed
+                changes: tuple[GlobalChange, ...] = observed.changes
+                print(outcome.model, outcome.value, outcome.error, attempts, changes)
+                print(observed.device, observed.memory_bytes, observed.warnings)
         plan: Plan = await initializer.plan("a")
         candidates: tuple[Candidate, ...] = plan.candidates
         skipped: tuple[Skip, ...] = plan.skipped
@@ -191,9 +201,17 @@ async def handle(initializer: Initializer) -> None:
         print(error.path, error.reason)
     except UnsafeArchiveError as error:
         print(error.archive, error.member, error.reason)
+    except UnsafePickleError as error:
+        print(error.path, error.reason)
+    except MissingExtraError as error:
+        print(error.package, error.extra)
+    except WrongDeviceError as error:
+        print(error.asked, error.got)
     except AnyloadError as error:
         print(error)
     except LoadCancelled:
         raise
+    report_warning("as the load of an older version")
+    print(ProcessGlobal("the answer", lambda: 42, restore=None))
     gate = anyload.testing.Gate()
     registry.module("slow")(anyload.testing.waits_at(gate))

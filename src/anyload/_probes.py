@@ -1,0 +1,105 @@
+"""How ``anyload doctor`` looks at a process: its event loop, what it holds, what is patched."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from types import BuiltinFunctionType, FunctionType
+from typing import Any, NamedTuple
+
+from anyio import sleep
+
+from .adapters._torch import TORCH_GLOBALS
+from .guard import PYTHON, ProcessGlobal, Snapshot
+
+TICK_SECONDS = 0.001
+
+FUNCTIONS = (FunctionType, BuiltinFunctionType, classmethod, staticmethod, property, type)
+
+
+class Heartbeat:
+    """Ticks on the event loop, and notices how long it was kept from that."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self._longest = 0.0
+
+    async def beat(self) -> None:
+        """Tick until cancelled."""
+        while True:
+            await sleep(TICK_SECONDS)
+            self._tick()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self._longest = max(self._longest, now - self._last)
+        self._last = now
+
+    def listen(self) -> None:
+        """Begin anew."""
+        self._last, self._longest = time.monotonic(), 0.0
+
+    def longest(self) -> float:
+        """Return the longest gap since then, in seconds."""
+        self._tick()
+        return self._longest
+
+
+class Footprint(NamedTuple):
+    """What a process holds: resident bytes, threads that are not ours, file descriptors."""
+
+    memory: int | None
+    threads: int
+    files: int | None
+
+
+def footprint() -> Footprint:
+    """Return what this process holds now."""
+    ours = sum(thread.name.startswith("anyload-") for thread in threading.enumerate())
+    memory = files = None
+    threads = threading.active_count()
+    if os.path.isdir("/proc/self/task"):  # else there is no cheap way to tell
+        threads = len(os.listdir("/proc/self/task"))
+        files = len(os.listdir("/proc/self/fd"))
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            memory = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return Footprint(memory, threads - ours, files)
+
+
+class Watch:
+    """Process-wide state from now on: what is known to be changed by loads, and every function.
+
+    Args:
+        declared: what a module says that its loads change.
+    """
+
+    def __init__(self, declared: Iterable[ProcessGlobal]) -> None:
+        self._snapshot = Snapshot(dict.fromkeys((*PYTHON, *TORCH_GLOBALS, *declared)))
+        self._functions = dict(_functions())
+
+    def changes(self) -> dict[str, str]:
+        """Return what is different now, by name."""
+        now = dict(_functions())
+        patched = {
+            name: f"{name} was replaced by {getattr(now[name], '__qualname__', now[name])!s:.100}"
+            for name, function in self._functions.items()
+            if name in now and now[name] is not function
+        }
+        told = (change.told() for change in self._snapshot.changes())
+        return {**patched, **{one.name: str(one) for one in told}}
+
+
+def _functions() -> Iterator[tuple[str, Any]]:
+    """Yield the functions and classes of all modules, and the functions of these classes."""
+    for module, found in list(sys.modules.items()):
+        for name, value in list(getattr(found, "__dict__", {}).items()):
+            # Once each, where it is defined: others have imported it.
+            if isinstance(value, FUNCTIONS):
+                yield f"{module}.{name}", value
+            if isinstance(value, type) and value.__module__ == module:
+                for inner, function in list(vars(value).items()):
+                    if isinstance(function, FUNCTIONS):
+                        yield f"{module}.{name}.{inner}", function

@@ -1,0 +1,102 @@
+"""The module ``lightgbm``: boosted trees in LightGBM's text format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from ..config import BackendConfig
+from ..errors import IntegrityError
+from ..model_config import ModelConfig
+from ..registry import Registry
+from ._framework import Released, give_back_memory, one_file, one_line, options, require
+
+BEGINNING = b"tree"
+LANDMARKS = (b"\nend of trees", b"\nparameters:", b"\nend of parameters")
+"""What a whole file has, in this order."""
+
+
+class LightgbmModel:
+    """A booster of LightGBM; it predicts on the processor, whatever it was trained on.
+
+    Attributes:
+        booster: the ``Booster``; `predict` is a short way to it.
+        device: where it runs.
+    """
+
+    class Options(BackendConfig):
+        """The fields of a model config.
+
+        Args:
+            trim_memory: whether `release` gives free memory back to the system.
+        """
+
+        trim_memory: bool = True
+
+    device = "cpu"
+
+    def __init__(self, booster: Any, path: Path, opts: Options) -> None:
+        self.booster = booster
+        self._path = path
+        self._options = opts
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Import lightgbm."""
+        require("lightgbm", extra="lightgbm")
+
+    @classmethod
+    def load(cls, config: ModelConfig) -> Self:
+        """Load a ``.txt`` file, or the one in a directory.
+
+        Raises:
+            IntegrityError: the file is not a model, or not all of one.
+            ConfigError: a field of the config cannot be used.
+        """
+        import lightgbm
+
+        opts = options(config, cls.Options)
+        path = one_file(config, (".txt",))
+        _check_whole(path)
+        try:
+            booster = lightgbm.Booster(model_file=path)
+        except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
+            raise IntegrityError(str(path), one_line(error)) from error
+        return cls(booster, path, opts)
+
+    def predict(self, rows: Any) -> Any:
+        """Return the predictions for an array of rows."""
+        return self.booster.predict(rows)
+
+    def memory_bytes(self) -> int:
+        """Return the size of the file: about what it holds."""
+        return self._path.stat().st_size
+
+    def release(self) -> None:
+        """Drop the booster; its trees are small pieces, which only a trim gives back."""
+        self.booster = Released()
+        if self._options.trim_memory:
+            give_back_memory()
+
+
+def _check_whole(path: Path) -> None:
+    """Raise unless a file has everything that LightGBM writes, to its end.
+
+    LightGBM reads the trees of a file that was cut short in several threads, where an error ends
+    the process; or it takes what is there without a word.
+    """
+    content = path.read_bytes()
+    if not content.startswith(BEGINNING):
+        what = f"this is no LightGBM model in text: it begins {content[:8]!r}"
+        raise IntegrityError(str(path), what)
+    place = 0
+    for landmark in LANDMARKS:
+        place = content.find(landmark, place)
+        if place < 0:
+            what = f"the file is cut short: {landmark.decode().strip()!r} is missing"
+            raise IntegrityError(str(path), what)
+
+
+def register(registry: Registry) -> None:
+    """Add the module."""
+    registry.module("lightgbm")(LightgbmModel)

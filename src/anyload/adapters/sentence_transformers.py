@@ -1,0 +1,152 @@
+"""The module ``sentence-transformers``: a model that makes vectors of sentences."""
+
+from __future__ import annotations
+
+import gc
+import json
+from itertools import chain
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from ..config import BackendConfig
+from ..contracts import Backend
+from ..errors import IntegrityError
+from ..guard import ProcessGlobal
+from ..model_config import ModelConfig
+from ..registry import Registry
+from ._framework import Released, device_of, options, require
+from ._torch import (
+    GROUP,
+    TORCH_GLOBALS,
+    Dtype,
+    bytes_of,
+    check_devices,
+    give_back_card,
+    import_transformers,
+    naming_broken_files,
+    require_allowed,
+    require_device,
+)
+
+
+class SentenceTransformersModel:
+    """A model of sentence-transformers.
+
+    Attributes:
+        model: the ``SentenceTransformer``; `encode` is a short way to it.
+        device: where it is.
+    """
+
+    exclusive_group: ClassVar[str] = GROUP
+    process_globals: ClassVar[tuple[ProcessGlobal, ...]] = TORCH_GLOBALS
+
+    class Options(BackendConfig):
+        """The fields of a model config.
+
+        Args:
+            dtype: the type of its weights; by default what transformers chooses.
+            allow_pickle: whether weights in pickled files, ``.bin``, are taken too. They are read
+                with ``weights_only``, which is less than a pickle can do and more than
+                safetensors can.
+        """
+
+        dtype: Dtype | None = None
+        allow_pickle: bool = False
+
+    def __init__(self, model: Any, device: str) -> None:
+        self.model = model
+        self.device = device
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Import sentence-transformers."""
+        import_transformers("sentence-transformers")
+        require("sentence_transformers", extra="sentence-transformers")
+
+    @classmethod
+    def load(cls, config: ModelConfig, load_backend: Backend) -> Self:
+        """Load a directory as ``SentenceTransformer.save`` writes it.
+
+        Raises:
+            WrongDeviceError: torch has no such device.
+            IntegrityError: the directory is none of sentence-transformers, a file in it is
+                broken, or it wants code of its own to be run.
+            UnsafePickleError: its weights are pickled, and that is not allowed.
+            ConfigError: a field of the config cannot be used.
+        """
+        from sentence_transformers import SentenceTransformer
+
+        opts = options(config, cls.Options)
+        device = device_of(load_backend)
+        require_device(device)
+        directory = Path(config)
+        model_options: dict[str, Any] = {} if opts.allow_pickle else {"use_safetensors": True}
+        if opts.dtype is not None:
+            model_options["dtype"] = opts.dtype
+        with naming_broken_files(directory):
+            _check_modules(directory)
+            for pickled in sorted(directory.rglob("pytorch_model*.bin")):
+                if not any(pickled.parent.glob("*.safetensors")):
+                    require_allowed(config, pickled, opts.allow_pickle, "the weights are pickled")
+            # Always with a device: without one it takes whatever card there is.
+            model = SentenceTransformer(
+                str(directory),
+                device=device,
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs=model_options,
+            )
+        model.eval()
+        check_devices(device, model.parameters())
+        return cls(model, str(model.device))
+
+    def encode(self, sentences: Any, **arguments: Any) -> Any:
+        """Return the vectors of these sentences, a numpy array with a row for each."""
+        return self.model.encode(sentences, show_progress_bar=False, **arguments)
+
+    def warmup(self) -> None:
+        """Encode one word: the first run reads the weights from disk."""
+        import torch
+
+        try:
+            self.encode(["a"])
+        except torch.OutOfMemoryError:  # the next backend may have room
+            raise
+        except Exception:  # a model of something else than text
+            return
+
+    def memory_bytes(self) -> int:
+        """Return the size of its weights and buffers."""
+        return bytes_of(chain(self.model.parameters(), self.model.buffers()))
+
+    def release(self) -> None:
+        """Drop the model; its weights are pages of the file, which the system takes back."""
+        self.model = Released()
+        gc.collect()  # its parts refer to each other
+        give_back_card(self.device)
+
+
+def _check_modules(directory: Path) -> None:
+    """Raise unless a directory says what the parts of its model are, and all are known ones.
+
+    Without a modules.json sentence-transformers puts mean pooling on top of whatever is there: a
+    download that was cut short would load, and give vectors that are wrong without a sign of it.
+
+    Raises:
+        IntegrityError: it does not.
+    """
+    listing = directory / "modules.json"
+    if not listing.is_file():
+        what = "there is no modules.json in it; the module transformers loads models without one"
+        raise IntegrityError(str(directory), what)
+    for part in json.loads(listing.read_bytes()):
+        # Before version 6 sentence-transformers runs code of a local directory without asking.
+        if not part["type"].startswith("sentence_transformers."):
+            what = f"its part {part['type']} is code that comes with the model; it is never run"
+            raise IntegrityError(str(listing), what)
+
+
+def register(registry: Registry) -> None:
+    """Add the module, for the processor and for a card."""
+    for backend_type in ("LOCAL", "CUDA"):
+        registry.module("sentence-transformers", backend_type)(SentenceTransformersModel)

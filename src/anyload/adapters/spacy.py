@@ -1,0 +1,141 @@
+"""The module ``spacy``: a pipeline that spaCy saved into a directory."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Self
+
+from .._load.call import report_warning
+from ..config import BackendConfig
+from ..errors import ConfigError, IntegrityError, Problem
+from ..model_config import ModelConfig
+from ..registry import Registry
+from ._framework import Released, give_back_memory, one_line, options, require, total_size
+
+NOT_THE_FILES = ("[E002]", "[E893]", "[E1042]")
+"""spaCy's codes for a component or function that no installed package registers, and for options
+that contradict each other."""
+
+
+class SpacyModel:
+    """A pipeline of spaCy, on the processor.
+
+    Attributes:
+        nlp: the ``Language``; `pipe` is a short way to it.
+        device: where it runs.
+    """
+
+    class Options(BackendConfig):
+        """The fields of a model config; each name must be a component of the pipeline.
+
+        Args:
+            disable: components that are loaded and do not run until they are enabled.
+            exclude: components that are not loaded.
+            enable: the only components that run; empty for all.
+            trim_memory: whether `release` gives free memory back to the system.
+        """
+
+        disable: list[str] = []
+        exclude: list[str] = []
+        enable: list[str] = []
+        trim_memory: bool = True
+
+    device = "cpu"
+
+    def __init__(self, nlp: Any, path: Path, opts: Options) -> None:
+        self.nlp = nlp
+        self._path = path
+        self._options = opts
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Import spaCy."""
+        require("spacy", extra="spacy")
+
+    @classmethod
+    def load(cls, config: ModelConfig) -> Self:
+        """Load a pipeline directory; never a package of that name.
+
+        Raises:
+            IntegrityError: the directory is not a pipeline, or a file of it is broken.
+            ConfigError: a field of the config cannot be used, or names no component.
+        """
+        import spacy
+
+        opts = options(config, cls.Options)
+        path = Path(os.fspath(config))
+        meta, names = _description(path)
+        _check_names(opts, names, str(config))
+        _report_version(meta)
+        chosen = {name: getattr(opts, name) for name in ("disable", "exclude", "enable")}
+        try:
+            # An empty `enable` would disable everything.
+            nlp = spacy.load(path, **{name: given for name, given in chosen.items() if given})
+        except (OSError, ValueError) as error:
+            if str(error).startswith(NOT_THE_FILES):
+                raise
+            raise IntegrityError(str(path), one_line(error)) from error
+        return cls(nlp, path, opts)
+
+    def pipe(self, texts: Any) -> list[Any]:
+        """Return the documents of these texts."""
+        return list(self.nlp.pipe(texts))
+
+    def memory_bytes(self) -> int:
+        """Return the size of the directory's files: about what it holds."""
+        return total_size(file for file in self._path.rglob("*") if file.is_file())
+
+    def release(self) -> None:
+        """Drop the pipeline, whose parts refer to each other, and its many small strings."""
+        self.nlp = Released()
+        if self._options.trim_memory:
+            give_back_memory()
+
+
+def _description(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return a pipeline's meta.json and the names of its components."""
+    from spacy.util import load_config
+
+    if not path.is_dir():
+        raise IntegrityError(str(path), "a spaCy pipeline is a directory")
+    for name in ("meta.json", "config.cfg"):
+        if not (path / name).is_file():
+            raise IntegrityError(str(path / name), "there is no such file")
+    try:
+        place = path / "meta.json"
+        meta = json.loads(place.read_bytes())
+        place = path / "config.cfg"
+        names = load_config(place)["nlp"]["pipeline"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(str(place), one_line(error)) from error
+    return meta, names
+
+
+def _check_names(opts: SpacyModel.Options, names: list[str], source: str) -> None:
+    """Raise for names of components that the pipeline has not: spaCy ignores most of them."""
+    known = ", ".join(names) or "none"
+    problems = [
+        Problem(f"{field}[{place}]", f"the pipeline has no {name!r}; its components are {known}")
+        for field in ("disable", "exclude", "enable")
+        for place, name in enumerate(getattr(opts, field))
+        if name not in names
+    ]
+    if problems:
+        raise ConfigError(source, problems)
+
+
+def _report_version(meta: dict[str, Any]) -> None:
+    """Report a pipeline that was made for other versions of spaCy, as its meta.json says."""
+    from spacy import __version__
+    from spacy.util import is_compatible_version
+
+    wanted = meta.get("spacy_version")
+    if wanted and not is_compatible_version(__version__, wanted):
+        report_warning(f"saved for spaCy {wanted}, loaded with {__version__}")
+
+
+def register(registry: Registry) -> None:
+    """Add the module."""
+    registry.module("spacy")(SpacyModel)

@@ -1,0 +1,418 @@
+"""The module ``torch``: state dicts, TorchScript and exported programs."""
+
+from __future__ import annotations
+
+import re
+import struct
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, ClassVar, Literal, Self
+
+from ..config import BackendConfig
+from ..contracts import Backend
+from ..errors import ConfigError, IntegrityError, Problem, UnsafePickleError
+from ..guard import ProcessGlobal
+from ..model_config import ModelConfig
+from ..registry import Registry
+from ._framework import Released, device_of, give_back_memory, one_file, one_line, options, require
+from ._torch import (
+    GROUP,
+    TORCH_GLOBALS,
+    bytes_of,
+    check_devices,
+    give_back_card,
+    require_allowed,
+    require_device,
+)
+
+Format = Literal["state-dict", "torchscript", "export"]
+
+# What torch raises for a file that is cut short or is another's; it has no class of its own.
+BROKEN = (EOFError, IndexError, KeyError, UnicodeDecodeError, UnpicklingError, struct.error)
+
+
+class TorchModel:
+    """A model that torch has written, of one of three formats; a config is loaded by its subclass.
+
+    Attributes:
+        model: what to call; None for a state dict without a factory.
+        device: where it is.
+    """
+
+    format: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+
+    class Options(BackendConfig):
+        """The fields of a model config.
+
+        Args:
+            format: what the file is; by default its name tells.
+        """
+
+        format: Format | None = None
+
+    model: Any
+    device: str
+
+    @classmethod
+    def variant(cls, config: ModelConfig) -> type[TorchModel]:
+        """Return the class for the format that a config says, or that the file's name tells.
+
+        Raises:
+            ConfigError: there is no such format.
+            IntegrityError: there is no such file, or more than one.
+        """
+        if cls is not TorchModel:
+            return cls
+        variants = (StateDict, TorchScript, ExportedProgram)
+        said = config.get("format")
+        if said is None:
+            suffix = one_file(config, chain.from_iterable(one.suffixes for one in variants)).suffix
+            found = [one for one in variants if suffix in one.suffixes]
+        else:
+            found = [one for one in variants if said == one.format]
+        if not found:
+            known = ", ".join(one.format for one in variants)
+            raise ConfigError(
+                str(config), [Problem("format", f"say which of these it is: {known}")]
+            )
+        return found[0]
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Import torch."""
+        require("torch", extra="torch")
+
+    @classmethod
+    def load(cls, config: ModelConfig, load_backend: Backend) -> Self:
+        """Load the file; each format has its own way."""
+        raise NotImplementedError
+
+    @classmethod
+    def file(cls, config: ModelConfig) -> Path:
+        """Return the file that a config means, if it is one of this format.
+
+        Raises:
+            IntegrityError: it is none, or of another format.
+        """
+        path = one_file(config, dict.fromkeys((*cls.suffixes, *StateDict.suffixes)))
+        found = _format(path)
+        if found is None:
+            raise IntegrityError(str(path), "it is cut short, or torch did not write it")
+        if found != cls.format:
+            what = f"it is of the format {found}, not {cls.format}; the field format says which"
+            raise IntegrityError(str(path), what)
+        return path
+
+
+class StateDict(TorchModel):
+    """Weights by name, and the module that they belong to where a factory makes it.
+
+    A subclass with a ``factory`` is a module of its own::
+
+        @registry.module("sentiment")
+        class Sentiment(StateDict):
+            factory = SentimentNet
+
+    Attributes:
+        state_dict: what the file holds.
+        model: the module that the factory made, with these weights; None without a factory.
+    """
+
+    format = "state-dict"
+    suffixes = (".pt", ".pth")
+    factory: ClassVar[Callable[[], Any] | None] = None
+
+    class Options(TorchModel.Options):
+        """The fields of a model config.
+
+        Args:
+            mmap: whether the weights are pages of the file, read as they are used. The file must
+                then not be changed while the model is in use: put a new one in its place.
+        """
+
+        mmap: bool = True
+
+    def __init__(self, state_dict: Any, model: Any, device: str) -> None:
+        self.state_dict = state_dict
+        self.model = model
+        self.device = device
+
+    @classmethod
+    def load(
+        cls,
+        config: ModelConfig,
+        load_backend: Backend,
+        factory: Callable[[], Any] | None = None,
+    ) -> Self:
+        """Load a state dict; nothing that is pickled in the file but tensors is ever loaded.
+
+        Args:
+            config: the model's config.
+            load_backend: where to load it.
+            factory: makes the module, without weights; by default that of the class.
+
+        Raises:
+            WrongDeviceError: torch has no such device.
+            IntegrityError: the file is none of torch.save, or broken.
+            UnsafePickleError: it is a pickled module, or holds other objects.
+            ConfigError: a field of the config cannot be used.
+        """
+        import torch
+
+        opts = options(config, cls.Options)
+        device = device_of(load_backend)
+        require_device(device)
+        path = cls.file(config)
+        # Files of torch before 1.6 are no archives, and cannot be mapped.
+        mmap = opts.mmap and zipfile.is_zipfile(path)
+        try:
+            weights = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
+        except (RuntimeError, *BROKEN) as error:
+            _explain(path, error)
+            raise
+        factory = factory or cls.factory
+        model = None if factory is None else _filled(factory, weights, device)
+        loaded = cls(weights, model, device)
+        check_devices(device, loaded._tensors())
+        return loaded
+
+    def _tensors(self) -> Iterator[Any]:
+        return _tensors(self.state_dict if self.model is None else self.model.state_dict())
+
+    def memory_bytes(self) -> int:
+        """Return the size of its tensors."""
+        return bytes_of(self._tensors())
+
+    def release(self) -> None:
+        """Drop the weights."""
+        self.state_dict = self.model = Released()
+        give_back_card(self.device)
+
+
+class _Trimmed(TorchModel):
+    """What the two formats share whose weights are copied into memory of the C library."""
+
+    class Options(TorchModel.Options):
+        """The fields of a model config.
+
+        Args:
+            trim_memory: whether `release` gives free memory back to the system.
+        """
+
+        trim_memory: bool = True
+
+    def __init__(self, model: Any, size: int, device: str, opts: Options) -> None:
+        self.model = model
+        self.device = device
+        self._size = size
+        self._options = opts
+
+    def memory_bytes(self) -> int:
+        """Return the size of the file, most of which are its weights."""
+        return self._size
+
+    def release(self) -> None:
+        """Drop the model."""
+        self.model = Released()
+        give_back_card(self.device)
+        if self._options.trim_memory:
+            give_back_memory()
+
+
+class TorchScript(_Trimmed):
+    """A module of TorchScript, ready for inference."""
+
+    format = "torchscript"
+    suffixes = (".jit", ".ts", ".torchscript")
+    holds_gil: ClassVar[bool] = True
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Import torch."""
+        super().prepare()
+        # The models are there, deprecated or not, and it says so for each load.
+        warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
+
+    @classmethod
+    def load(cls, config: ModelConfig, load_backend: Backend) -> Self:
+        """Load a module of TorchScript.
+
+        Raises:
+            WrongDeviceError: torch has no such device.
+            IntegrityError: the file is no module of TorchScript, or broken.
+            ConfigError: a field of the config cannot be used.
+        """
+        import torch
+
+        opts = options(config, cls.Options)
+        device = device_of(load_backend)
+        require_device(device)
+        path = cls.file(config)
+        try:
+            model = torch.jit.load(str(path), map_location=device)
+        except RuntimeError as error:
+            _explain(path, error)
+            raise
+        check_devices(device, model.parameters())
+        return cls(model.eval(), path.stat().st_size, device, opts)
+
+
+class ExportedProgram(_Trimmed):
+    """A program of torch.export.
+
+    Attributes:
+        program: the ``ExportedProgram``.
+        model: its module, to be called.
+    """
+
+    format = "export"
+    suffixes = (".pt2",)
+    exclusive_group: ClassVar[str] = GROUP
+    process_globals: ClassVar[tuple[ProcessGlobal, ...]] = TORCH_GLOBALS
+
+    class Options(_Trimmed.Options):
+        """The fields of a model config.
+
+        Args:
+            trim_memory: whether `release` gives free memory back to the system.
+            allow_pickle: must be true: ``torch.export.load`` evaluates the expressions in a file
+                as Python, and unpickles whatever does not load as tensors.
+        """
+
+        allow_pickle: bool = False
+
+    program: Any
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Import torch, and what it imports when it first loads a program."""
+        require("torch", "torch.export", "torch.export.passes", extra="torch")
+        require("torch._export.serde.serialize", extra="torch")
+
+    @classmethod
+    def load(cls, config: ModelConfig, load_backend: Backend) -> Self:
+        """Load an exported program.
+
+        Raises:
+            WrongDeviceError: torch has no such device.
+            IntegrityError: the file is no exported program, or broken.
+            UnsafePickleError: nobody has allowed to load what is code.
+            ConfigError: a field of the config cannot be used.
+        """
+        import torch
+        from torch.export.passes import move_to_device_pass
+
+        opts = options(config, cls.Options)
+        device = device_of(load_backend)
+        require_device(device)
+        path = cls.file(config)
+        require_allowed(config, path, opts.allow_pickle, "loading a .pt2 file runs code in it")
+        try:
+            program = torch.export.load(path)
+        except RuntimeError as error:
+            _explain(path, error)
+            raise
+        if any(str(one.device) != device for one in program.state_dict.values()):
+            program = move_to_device_pass(program, device)
+        check_devices(device, program.state_dict.values())
+        loaded = cls(program.module(), path.stat().st_size, device, opts)
+        loaded.program = program
+        return loaded
+
+    def warmup(self) -> None:
+        """Run it once on the inputs that it was exported with, where they are in the file."""
+        import torch
+
+        if self.program.example_inputs is None:
+            return
+        arguments, named = self.program.example_inputs
+        try:
+            with torch.inference_mode():
+                self.model(*arguments, **named)
+        except torch.OutOfMemoryError:  # the next backend may have room
+            raise
+        except Exception:  # saved without their data, perhaps
+            return
+
+    def release(self) -> None:
+        """Drop the program."""
+        self.program = Released()
+        super().release()
+
+
+def _format(path: Path) -> str | None:
+    """Return the format that a file is of, by what is in it; None if it is of none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+    except zipfile.BadZipFile:
+        with path.open("rb") as file:
+            return StateDict.format if file.read(1) == b"\x80" else None  # a bare pickle
+    for name, found in (
+        ("archive_format", ExportedProgram.format),
+        ("serialized_exported_program.json", ExportedProgram.format),
+        ("constants.pkl", TorchScript.format),
+        ("data.pkl", StateDict.format),
+    ):
+        if name in names:
+            return found
+    return None
+
+
+def _explain(path: Path, error: Exception) -> None:
+    """Raise what an error of torch says of a file, if it is about the file.
+
+    Raises:
+        IntegrityError: the file is broken.
+        UnsafePickleError: it is a pickle that holds more than tensors.
+    """
+    if isinstance(error, UnpicklingError):
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        if found is None:  # what else it says is advice to load it as code
+            raise IntegrityError(str(path), "it is broken, or torch did not write it") from error
+        what = f"it is a pickle that holds {found[1]}, which is code and never loaded"
+        wanted = "save a state dict: torch.save(model.state_dict(), path)"
+        raise UnsafePickleError(str(path), f"{what}; {wanted}") from error
+    about = ("PytorchStreamReader", "unexpected EOF", "deserializing the saved file")
+    if isinstance(error, BROKEN) or any(words in str(error) for words in about):
+        reason = f"it is broken: {type(error).__name__}: {one_line(error)}"
+        raise IntegrityError(str(path), reason) from error
+
+
+def _filled(factory: Callable[[], Any], weights: Any, device: str) -> Any:
+    """Return the module of a factory with these weights, which are not copied."""
+    import torch
+
+    with torch.device("meta"):  # weights that would be replaced at once are not made
+        model = factory()
+    model.load_state_dict(weights, assign=True)
+    if any(one.is_meta for one in chain(model.parameters(), model.buffers())):
+        # Buffers that are not saved: only the factory can make them.
+        model = factory()
+        model.load_state_dict(weights, assign=True)
+    return model.to(device).eval()
+
+
+def _tensors(found: Any) -> Iterator[Any]:
+    """Yield the tensors in what was loaded: a checkpoint may be a dict of state dicts."""
+    import torch
+
+    if isinstance(found, torch.Tensor):
+        yield found
+    elif isinstance(found, dict):
+        for one in found.values():
+            yield from _tensors(one)
+    elif isinstance(found, list | tuple):
+        for one in found:
+            yield from _tensors(one)
+
+
+def register(registry: Registry) -> None:
+    """Add the module, for the processor and for a card."""
+    for backend_type in ("LOCAL", "CUDA"):
+        registry.module("torch", backend_type)(TorchModel)

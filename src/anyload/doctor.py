@@ -1,0 +1,353 @@
+"""``anyload doctor``: examines each model in processes of its own, and says what to declare.
+
+A model may crash, hang or corrupt the process that loads it; that is then a finding about the
+model. What is done in there is in ``_examination.py``. Here is what comes of it, and the verdict.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+from .reports import seconds
+
+Gil = Literal["held", "not held", "too short"]
+Examination = Literal["alone", "together"]
+
+ENOUGH_SECONDS = 0.03
+"""A load that is shorter does not tell whether it holds the GIL: the event loop is late by some
+milliseconds for many reasons."""
+MUCH_MEMORY = 50 << 20
+"""From this many bytes on, what a release does not give back is told of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """What was measured of a model that was loaded on its own, several times.
+
+    Args:
+        module_id: the module that loads it.
+        backend: the type of the backend that did.
+        implementation: the class whose ``load`` ran.
+        exclusive_group: the group that the class declares.
+        holds_gil: whether it declares that its load keeps the GIL.
+        prepare_seconds: what the first load waited for: imports, the start of a backend.
+        first_seconds: the first load itself, with what it imported late.
+        load_seconds: each of the later loads; the first one, where there was time for one only.
+        gaps: the longest time that the event loop was kept from running, in each of these.
+        memory_before: resident bytes before the first load; None where that cannot be told.
+        memory_loaded: the same with the model in memory.
+        memory_released: and after its release.
+        threads_left: how many more threads there are after the later loads than before them.
+        files_left: the same of open file descriptors; None where that cannot be told.
+        changes: process-wide state that loads have left changed.
+    """
+
+    module_id: str
+    backend: str
+    implementation: str
+    exclusive_group: str | None
+    holds_gil: bool
+    prepare_seconds: float
+    first_seconds: float
+    load_seconds: tuple[float, ...]
+    gaps: tuple[float, ...]
+    memory_before: int | None = None
+    memory_loaded: int | None = None
+    memory_released: int | None = None
+    threads_left: int = 0
+    files_left: int | None = None
+    changes: tuple[str, ...] = ()
+
+    @property
+    def usual_seconds(self) -> float:
+        """How long a load takes: the median."""
+        return median(self.load_seconds)
+
+    @property
+    def longest_gap(self) -> float:
+        """The longest time that a load kept the event loop from running."""
+        return max(self.gaps)
+
+    @property
+    def gil(self) -> Gil:
+        """Whether a load keeps the GIL: it is then one gap, or half of it is."""
+        if self.usual_seconds < ENOUGH_SECONDS:
+            return "too short"
+        pairs = zip(self.gaps, self.load_seconds, strict=True)
+        # The median, because a busy machine keeps an event loop from running now and then.
+        return "held" if median(gap / took for gap, took in pairs) >= 0.5 else "not held"
+
+    @property
+    def memory_taken(self) -> int | None:
+        """The bytes that the first load has added."""
+        return _added(self.memory_loaded, self.memory_before)
+
+    @property
+    def memory_kept(self) -> int | None:
+        """The bytes of these that its release has not given back."""
+        return _added(self.memory_released, self.memory_before)
+
+    @property
+    def leaks(self) -> tuple[str, ...]:
+        """What each load leaves behind; what came once, as a pool of threads does, is none."""
+        count = len(self.load_seconds)
+        left = (("threads", self.threads_left), ("file descriptors", self.files_left or 0))
+        return tuple(
+            f"{number} {what} by {count} loads" for what, number in left if number >= count
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """What came of loading a model several times at once, with nothing to keep the loads apart.
+
+    Args:
+        loads: how many loads there were.
+        at_once: how many of them at a time.
+        errors: what they ended with that a load alone does not.
+        wrong: models that are unlike one that was loaded alone.
+        changes: process-wide state that they have left changed.
+        afterwards: what was wrong with a load alone, when they had ended.
+    """
+
+    loads: int
+    at_once: int
+    errors: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    afterwards: tuple[str, ...] = ()
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether anything was seen that a load alone does not do."""
+        return bool(self.errors or self.wrong or self.changes or self.afterwards)
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """An examination that did not come to its end.
+
+    Args:
+        how: the load or the examination raised; its process ended; it took too long and was
+            killed.
+        reason: what is known of it.
+    """
+
+    how: Literal["failed", "crashed", "hung"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was found out about a model.
+
+    Args:
+        model: its name.
+        alone: what was measured of loads one after another.
+        together: what came of loads at once; None where it does not load alone.
+        verdict: what is declared is enough; something is to be declared; it does not load.
+        declare: the class attributes that its module lacks.
+        remarks: sentences for a person: what was seen, and what follows.
+    """
+
+    model: str
+    alone: Alone | Unfinished
+    together: Together | Unfinished | None
+    verdict: Literal["ok", "declare", "failed"]
+    declare: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+def diagnose(
+    model: str, alone: Alone | Unfinished, together: Together | Unfinished | None
+) -> Diagnosis:
+    """Decide what the module of a model has to declare. Pure."""
+    if isinstance(alone, Unfinished):
+        remark = f"It does not load: it {_how(alone)}."
+        return Diagnosis(model, alone, together, "failed", (), (remark,))
+    if together is None or (isinstance(together, Unfinished) and together.how == "failed"):
+        reason = together.reason if together else "it was not tried"
+        remark = f"It loads, but could not be loaded several times at once: {reason}."
+        return Diagnosis(model, alone, together, "failed", (), (remark,))
+    seen = (*_seen_together(together), *_seen_alone(alone))
+    remarks, declare = list(seen), []
+    if seen and alone.exclusive_group is None:
+        declare.append("exclusive_group")
+        remarks.append(
+            'Declare exclusive_group = "...", the same name in every module that loads with'
+            " the same framework: loads of one group never overlap."
+        )
+    elif seen:
+        remarks.append(f"The declared exclusive_group {alone.exclusive_group!r} is needed.")
+    if alone.gil == "held":
+        gap, took = max(zip(alone.gaps, alone.load_seconds, strict=True))
+        remarks.append(
+            f"It keeps the GIL: a load of {seconds(took)} stopped the event loop for"
+            f" {seconds(gap)}."
+        )
+        if not alone.holds_gil:
+            declare.append("holds_gil")
+            remarks.append("Declare holds_gil = True: such loads then run one at a time.")
+    remarks += [f"Loads leave behind {leak}." for leak in alone.leaks]
+    remarks += _seen_of_memory(alone)
+    return Diagnosis(
+        model, alone, together, "declare" if declare else "ok", tuple(declare), tuple(remarks)
+    )
+
+
+def _how(ended: Unfinished) -> str:
+    words = {"failed": "failed", "crashed": "ended its process", "hung": "hung"}
+    return f"{words[ended.how]}: {ended.reason}"
+
+
+def _seen_together(together: Together | Unfinished) -> list[str]:
+    """Return what speaks against loading it several times at once."""
+    if isinstance(together, Unfinished):
+        return [f"Loads at once are unsafe: one {_how(together)}."]
+    kinds = (
+        ("errors", together.errors),
+        ("other models than a load alone gives", together.wrong),
+        ("left changed for the whole process", together.changes),
+        ("and a load alone afterwards", together.afterwards),
+    )
+    found = "; ".join(f"{what}: {', '.join(told)}" for what, told in kinds if told)
+    many = f"{together.loads} loads, {together.at_once} at once"
+    return [f"Loads at once are unsafe ({many}): {found}."] if found else []
+
+
+def _seen_alone(alone: Alone) -> list[str]:
+    changes = ", ".join(alone.changes)
+    return [f"A load alone leaves changed: {changes}."] if changes else []
+
+
+def _seen_of_memory(alone: Alone) -> list[str]:
+    taken, kept = alone.memory_taken or 0, alone.memory_kept or 0
+    if kept < max(MUCH_MEMORY, taken / 2):
+        return []
+    return [f"Its release keeps {kept >> 20} of {taken >> 20} MB; a release() may give them back."]
+
+
+def _added(after: int | None, before: int | None) -> int | None:
+    return None if after is None or before is None else max(0, after - before)
+
+
+# The processes
+
+
+@dataclass(frozen=True, slots=True)
+class Doctor:
+    """Examines models of one configuration, each examination in a process of its own.
+
+    Args:
+        config: the configuration.
+        name: which of its initializers.
+        loop: the event loop to load on.
+        rounds: how often each model is loaded several times at once.
+        timeout: the limit of each examination, in seconds; it is killed then.
+    """
+
+    config: str
+    name: str
+    loop: str
+    rounds: int
+    timeout: float
+
+    def examine(self, model: str) -> Diagnosis:
+        """Examine a model; it blocks. Interrupted, it leaves no process behind."""
+        alone: Alone | Unfinished
+        together: Together | Unfinished | None = None
+        found = self._run("alone", model)
+        if isinstance(found, Unfinished):
+            alone = found
+        else:
+            alone = Alone(**found)
+            found = self._run("together", model)
+            together = found if isinstance(found, Unfinished) else Together(**found)
+        return diagnose(model, alone, together)
+
+    def _run(self, examination: Examination, model: str) -> dict[str, Any] | Unfinished:
+        """Return what an examination has measured, or how it ended without a result."""
+        command = [sys.executable, "-X", "faulthandler", *(["-P"] * sys.flags.safe_path)]
+        command += ["-m", "anyload", "doctor", self.config, f"--model={model}"]
+        command += [f"--name={self.name}", f"--loop={self.loop}", f"--rounds={self.rounds}"]
+        command += [f"--timeout={self.timeout}", f"--examine={examination}"]
+        # Files and not pipes: what a model's load has started may hold on to a pipe for ever.
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            code = _run_alone(command, out, err, self.timeout)
+            return result(code, _read(out), _read(err), self.timeout)
+
+
+def _run_alone(command: Sequence[str], out: Any, err: Any, timeout: float) -> int | None:
+    """Run a command with all that it starts, and return its exit code; None if it hung."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+    )
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        # Its whole group, so that nothing is left running that it has started.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+        process.wait()
+
+
+def _read(file: Any) -> str:
+    file.seek(0)
+    return str(file.read().decode(errors="replace"))
+
+
+def result(code: int | None, out: str, err: str, timeout: float) -> dict[str, Any] | Unfinished:
+    """Return what an examination's process has to say. Pure.
+
+    Args:
+        code: its exit code; None if it was killed at its limit.
+        out: its stdout: one JSON document, if it came to its end.
+        err: its stderr.
+        timeout: its limit.
+    """
+    if code is None:
+        return Unfinished("hung", f"no end after {seconds(timeout)}{where(err)}")
+    try:
+        document = json.loads(out)
+    except ValueError:
+        if code == 2:  # as for a configuration that cannot be used
+            return Unfinished("failed", err.strip())
+        return Unfinished("crashed", f"{_exit_text(code)}{where(err)}")
+    if "error" in document:
+        return Unfinished("failed", document["error"])
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
+    }
+
+
+def _exit_text(code: int) -> str:
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return signal.Signals(-code).name
+    return f"exit code {code}"
+
+
+def where(err: str) -> str:
+    """Return where a load was, by what faulthandler has printed: ``, in my_modules.py:12 load``."""
+    inside = os.path.join("anyload", "_load", "call.py")
+    stacks = [stack for stack in re.split(r"\n(?=\S)", err) if inside in stack]
+    # Of a crash, the thread that crashed; its innermost frame is the first.
+    stacks.sort(key=lambda stack: not stack.startswith("Current thread"))
+    found = re.search(r'File "([^"]+)", line (\d+) in (.+)', stacks[0]) if stacks else None
+    return f", in {os.path.basename(found[1])}:{found[2]} {found[3]}" if found else ""

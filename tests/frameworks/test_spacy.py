@@ -1,0 +1,163 @@
+"""The module ``spacy``: pipelines of spaCy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import made_tabular as make
+import pytest
+from loading import Loader
+
+from anyload.adapters.spacy import SpacyModel
+
+
+@pytest.fixture(scope="session")
+def model(made: Path) -> Path:
+    return make.spacy_pipeline(made / "spacy")
+
+
+@pytest.fixture
+def copy(model: Path, tmp_path: Path) -> Path:
+    """A pipeline that a test may break."""
+    return Path(shutil.copytree(model, tmp_path / "pipeline"))
+
+
+async def test_a_pipeline_loads_reads_and_is_released(loader: Loader, model: Path) -> None:
+    """One text is read; the report says where it is and what it holds."""
+    loaded, report = await loader.load("spacy", model)
+    assert isinstance(loaded, SpacyModel)
+    (doc,) = loaded.pipe(["a good film. a bad one."])
+    assert set(doc.cats) == {"GOOD", "BAD"}
+    assert len(list(doc.sents)) == 2
+    observed = report.observed
+    size = sum(file.stat().st_size for file in model.rglob("*") if file.is_file())
+    assert (observed.device, observed.memory_bytes) == ("cpu", size)
+    assert (observed.changes, observed.warnings) == ((), ())
+    loaded.release()
+    with pytest.raises(RuntimeError, match="this model was released"):
+        loaded.pipe(["more"])
+
+
+async def test_its_own_config_may_say_what_runs(loader: Loader, copy: Path) -> None:
+    """A config.yml beside what spaCy wrote."""
+    (copy / "config.yml").write_text("module_id: spacy\nexclude: [textcat]\ntrim_memory: false\n")
+    async with loader.initializer() as initializer:
+        loaded = await initializer.init(copy)
+    assert loaded.nlp.component_names == ["sentencizer"]
+    loaded.release()
+
+
+@pytest.mark.parametrize(
+    ("fields", "runs", "has"),
+    [
+        ({}, ["sentencizer", "textcat"], ["sentencizer", "textcat"]),
+        ({"disable": ["textcat"]}, ["sentencizer"], ["sentencizer", "textcat"]),
+        ({"enable": ["textcat"]}, ["textcat"], ["sentencizer", "textcat"]),
+        ({"exclude": ["sentencizer"]}, ["textcat"], ["textcat"]),
+    ],
+)
+async def test_components_are_chosen(
+    fields: dict[str, Any], runs: list[str], has: list[str], loader: Loader, model: Path
+) -> None:
+    """As spaCy does it: what is disabled can be enabled, what is excluded is not there."""
+    loaded, _ = await loader.load("spacy", model, **fields)
+    assert (loaded.nlp.pipe_names, loaded.nlp.component_names) == (runs, has)
+
+
+@pytest.mark.parametrize("field", ["disable", "exclude", "enable"])
+async def test_a_component_that_is_not_there_is_told(
+    field: str, loader: Loader, model: Path
+) -> None:
+    """spaCy takes most of them without a word."""
+    reason = await loader.error("spacy", model, **{field: ["sentencizer", "nosuch"]})
+    assert reason.startswith("ConfigError")
+    assert f"{field}[1]  the pipeline has no 'nosuch'" in reason
+    assert "its components are sentencizer, textcat" in reason
+
+
+async def test_choices_that_contradict_each_other_are_told(loader: Loader, model: Path) -> None:
+    """That is nothing that is wrong with the files."""
+    reason = await loader.error("spacy", model, enable=["textcat"], disable=["textcat"])
+    assert reason.startswith("ValueError: [E1042]")
+
+
+async def test_a_component_that_nothing_installed_makes_is_told(loader: Loader, copy: Path) -> None:
+    """Nor is this: a package is missing."""
+    config = copy / "config.cfg"
+    config.write_text(config.read_text().replace('factory = "sentencizer"', 'factory = "nosuch"'))
+    assert (await loader.error("spacy", copy)).startswith("ValueError: [E002]")
+
+
+@pytest.mark.parametrize("name", ["meta.json", "config.cfg"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda whole: None,
+        lambda whole: b"",
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: b"hello",
+        lambda whole: b"\x89PNG\r\n\x1a\n",
+    ],
+)
+async def test_a_description_that_is_broken_is_named(
+    content: Any, name: str, loader: Loader, copy: Path
+) -> None:
+    """Missing, empty, cut short, of another kind: the error names the file."""
+    damage(copy / name, content)
+    assert (await loader.error("spacy", copy)).startswith(f"IntegrityError: {copy}")
+
+
+@pytest.mark.parametrize("name", ["textcat/model", "tokenizer", "vocab/strings.json"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda whole: None,
+        lambda whole: b"",
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: b"hello",
+    ],
+)
+async def test_a_part_that_is_broken_is_an_error(
+    content: Any, name: str, loader: Loader, copy: Path
+) -> None:
+    """spaCy does not always say which part it is; the directory is named."""
+    damage(copy / name, content)
+    assert (await loader.error("spacy", copy)).startswith(f"IntegrityError: {copy}: ")
+
+
+def damage(file: Path, content: Any) -> None:
+    changed = content(file.read_bytes())
+    if changed is None:
+        file.unlink()
+    else:
+        file.write_bytes(changed)
+
+
+async def test_what_is_no_pipeline_is_an_error(loader: Loader, tmp_path: Path) -> None:
+    """An empty directory, and a file; a name is never taken for a package."""
+    assert "meta.json: there is no such file" in await loader.error("spacy", tmp_path)
+    file = tmp_path / "model.txt"
+    file.write_text("hello")
+    assert "a spaCy pipeline is a directory" in await loader.error("spacy", file)
+
+
+async def test_an_unknown_field_is_told_with_what_was_meant(loader: Loader, model: Path) -> None:
+    """The fields of a model config are checked like those of a configuration."""
+    assert "did you mean 'disable'?" in await loader.error("spacy", model, disabled=["textcat"])
+
+
+@pytest.mark.filterwarnings("ignore:.*W095")
+async def test_the_version_of_a_pipeline_is_reported(loader: Loader, copy: Path) -> None:
+    """If it was made for others than this one; spaCy itself only warns."""
+    import spacy
+
+    meta = copy / "meta.json"
+    fields = json.loads(meta.read_text())
+    meta.write_text(json.dumps({**fields, "spacy_version": ">=2.0.0,<2.1.0"}))
+    _, report = await loader.load("spacy", copy)
+    assert report.observed.warnings == (
+        f"saved for spaCy >=2.0.0,<2.1.0, loaded with {spacy.__version__}",
+    )

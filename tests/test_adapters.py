@@ -1,0 +1,215 @@
+"""What the adapters share, and the CUDA backend; the adapters themselves are in frameworks/."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anyload import (
+    ConfigError,
+    IntegrityError,
+    LocalBackend,
+    MissingExtraError,
+    ModelConfig,
+    Registry,
+    WrongDeviceError,
+)
+from anyload.adapters import _framework as framework
+from anyload.adapters.cuda import CudaBackend
+from anyload.config import BackendConfig, Count
+
+
+class Driver:
+    """NVIDIA's management library, with this many cards."""
+
+    def __init__(self, cards: int, *, works: bool = True) -> None:
+        self.cards = cards
+        self.open = 0
+        self.nvmlInit_v2 = lambda: self._init(works)
+        self.nvmlDeviceGetCount_v2 = self._count
+        self.nvmlShutdown = self._shutdown
+
+    def _init(self, works: bool) -> int:
+        self.open += works
+        return 0 if works else 9
+
+    def _count(self, into: Any) -> int:
+        into._obj.value = self.cards
+        return 0
+
+    def _shutdown(self) -> None:
+        self.open -= 1
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what installs a driver, or none."""
+
+    def install(driver: Driver | None) -> None:
+        def load(name: str) -> Driver:
+            if driver is None:
+                raise OSError(f"{name}: cannot open shared object file")
+            return driver
+
+        monkeypatch.setattr(ctypes, "CDLL", load)
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return install
+
+
+def card(number: int = 0) -> CudaBackend:
+    return CudaBackend(CudaBackend.Config(device=number))
+
+
+class TestCuda:
+    @pytest.mark.parametrize(
+        ("cards", "visible", "number", "reason"),
+        [
+            (1, None, 0, None),
+            (2, None, 1, None),
+            (1, None, 1, "there is no cuda:1: 1 NVIDIA cards on this machine"),
+            (2, "", 0, "there is no cuda:0 among CUDA_VISIBLE_DEVICES="),
+            (2, "-1", 0, "there is no cuda:0 among CUDA_VISIBLE_DEVICES=-1"),
+            (2, "1", 0, None),
+            (2, "1", 1, "there is no cuda:1 among CUDA_VISIBLE_DEVICES=1"),
+            (2, "0,-1,1", 1, "there is no cuda:1 among CUDA_VISIBLE_DEVICES=0,-1,1"),
+            (2, "GPU-8932f937,1", 1, None),
+        ],
+    )
+    def test_is_available_where_there_is_such_a_card(
+        self,
+        cards: int,
+        visible: str | None,
+        number: int,
+        reason: str | None,
+        driver: Any,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Cards are counted as CUDA counts them, and the driver is left as it was."""
+        library = Driver(cards)
+        driver(library)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert card(number).available() == reason
+        assert library.open == 0
+
+    @pytest.mark.parametrize("library", [None, Driver(1, works=False)])
+    def test_is_not_where_there_is_no_driver(self, library: Driver | None, driver: Any) -> None:
+        """A machine without one is the usual case, and no error."""
+        driver(library)
+        assert card().available() == "there is no cuda:0: 0 NVIDIA cards on this machine"
+
+    def test_names_its_device_as_frameworks_do(self) -> None:
+        """The number is the configured one."""
+        assert (card(3).device, framework.device_of(card(3))) == ("cuda:3", "cuda:3")
+        assert framework.device_of(LocalBackend(BackendConfig())) == "cpu"
+
+    def test_is_discovered(self) -> None:
+        """It comes with anyload and needs no extra."""
+        assert Registry.discover().backend_types["CUDA"] is CudaBackend
+
+
+class TestRequire:
+    def test_returns_the_first_of_what_it_imports(self) -> None:
+        """The others are imported for their effect."""
+        import json
+
+        assert framework.require("json", "json.decoder", extra="x") is json
+
+    def test_names_the_extra_of_what_is_missing(self) -> None:
+        """The error says what to type."""
+        with pytest.raises(MissingExtraError, match=r"pip install 'anyload\[frame\]'"):
+            framework.require("no_such_framework.part", extra="frame")
+
+    def test_does_not_blame_a_framework_for_what_it_lacks(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A broken installation is an error of its own."""
+        (tmp_path / "half_installed.py").write_text("import no_such_dependency\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
+            framework.require("half_installed", extra="frame")
+
+
+class Options(BackendConfig):
+    threads: Count = 0
+
+
+def test_the_fields_of_a_config_are_checked() -> None:
+    """As strictly as a configuration, with the model's name in the error."""
+    assert framework.options(ModelConfig("m", threads=2), Options).threads == 2
+    with pytest.raises(ConfigError, match="did you mean 'threads'"):
+        framework.options(ModelConfig("m", "models/a", thread=2), Options)
+
+
+class TestOneFile:
+    def test_is_the_path_itself_or_the_one_in_a_directory(self, tmp_path: Path) -> None:
+        """Other files in a directory do not matter."""
+        (tmp_path / "a.bin").write_bytes(b"x")
+        (tmp_path / "config.yml").write_bytes(b"x")
+        for path in (tmp_path, tmp_path / "a.bin"):
+            assert framework.one_file(ModelConfig("m", path), [".bin"]) == tmp_path / "a.bin"
+
+    @pytest.mark.parametrize(
+        ("names", "path", "says"),
+        [
+            ((), ".", "expected one file that ends in .bin or .dat, found none"),
+            (("a.bin", "b.dat"), ".", "found a.bin, b.dat"),
+            ((), "a.bin", "there is no such file"),
+            (("empty.bin",), "empty.bin", "the file is empty"),
+        ],
+    )
+    def test_says_what_is_wrong(
+        self, names: tuple[str, ...], path: str, says: str, tmp_path: Path
+    ) -> None:
+        """Nothing is guessed."""
+        for name in names:
+            (tmp_path / name).write_bytes(b"" if "empty" in name else b"x")
+        with pytest.raises(IntegrityError, match=says):
+            framework.one_file(ModelConfig("m", tmp_path / path), [".bin", ".dat"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "got"), [("cpu", "cpu"), ("cuda", "cuda:0"), ("cuda:1", "cuda:1")]
+)
+def test_the_device_asked_for_is_fine(asked: str, got: str) -> None:
+    """A kind of device stands for any of that kind."""
+    framework.check_device(asked, got)
+
+
+@pytest.mark.parametrize(
+    ("asked", "got"), [("cuda:0", "cpu"), ("cuda:1", "cuda:0"), ("cpu", "mps")]
+)
+def test_another_device_is_an_error(asked: str, got: str) -> None:
+    """Both are named."""
+    with pytest.raises(WrongDeviceError, match=f"asked for {asked}, got {got}"):
+        framework.check_device(asked, got)
+
+
+def test_memory_is_given_back_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With glibc its trim is called; elsewhere only garbage is collected."""
+    trimmed: list[int] = []
+    library = types.SimpleNamespace(malloc_trim=trimmed.append)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    monkeypatch.setattr(sys, "platform", "linux")
+    framework.give_back_memory()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    framework.give_back_memory()
+    assert trimmed == [0]
+
+
+def test_one_line_of_an_error_is_enough() -> None:
+    """The rest are stack traces of C++, or nothing."""
+    assert framework.one_line(RuntimeError("\nCheck failed\nStack trace:\n  [0]")) == "Check failed"
+    assert framework.one_line(EOFError()) == "EOFError"
+
+
+def test_a_released_model_says_so() -> None:
+    """Whatever is asked of it."""
+    with pytest.raises(RuntimeError, match="this model was released"):
+        framework.Released().run()
