@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import pytest
 from anyio import create_task_group
 from calls import Calls, does, error_of
 
 from anyload import Admission, Initializer, ModelConfig, Registry
-from anyload.testing import Gate, returns_at_once, settled, until, waits_at
+from anyload.testing import FakeModel, Gate, returns_at_once, settled, until, waits_at
 
 
 class Budget:
@@ -118,6 +119,60 @@ class TestAdmission:
             gate.open()
             await settled(initializer)
             assert budget.heard == [("started", "m"), ("ended", "m")]
+
+    async def test_that_cannot_say(self, gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
+        """A may_start that raises is logged and is a no; the load that has just ended is a load."""
+
+        class Unreadable(Budget):
+            problems: list[Exception] = []  # noqa: RUF012  # there is one of these
+
+            def may_start(self, config: ModelConfig, size: int) -> bool:
+                if self.problems:
+                    raise self.problems.pop()
+                return super().may_start(config, size)
+
+        budget = Unreadable(1)
+        registry = Registry()
+        registry.module("m")(waits_at(gate))
+        async with (
+            Initializer(registry, max_concurrent_loads=1, admission=budget) as initializer,
+            create_task_group() as tasks,
+        ):
+            calls = Calls(tasks)
+            calls.start("first", initializer, ModelConfig("m"))
+            await gate.entered()
+            calls.start("second", initializer, ModelConfig("m"))
+            await until(lambda: initializer.statistics().queued == 1)
+            budget.problems.append(OSError("no budget file"))
+            gate.open()
+            assert isinstance(await calls.result("first"), FakeModel)
+            await until(lambda: bool(caplog.records))
+            assert "admission.may_start raised OSError: no budget file" in caplog.text
+            assert initializer.statistics().queued == 1
+            initializer.reconsider()
+            assert isinstance(await calls.result("second"), FakeModel)
+            await settled(initializer)
+            assert gate.count == 2
+        assert budget.heard == [("started", "m"), ("ended", "m")] * 2
+
+    async def test_that_cannot_listen(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A started or ended that raises is logged, and costs neither the load nor its slot."""
+
+        class Deaf(Budget):
+            def started(self, config: ModelConfig, size: int) -> None:
+                raise OSError("not now")
+
+            def ended(self, config: ModelConfig, size: int) -> None:
+                raise OSError("not now")
+
+        registry = Registry()
+        registry.module("m")(returns_at_once())
+        async with Initializer(registry, max_concurrent_loads=1, admission=Deaf(1)) as initializer:
+            for _ in range(2):
+                assert isinstance(await initializer.init(ModelConfig("m")), FakeModel)
+            await settled(initializer)
+        for method in ("started", "ended"):
+            assert caplog.text.count(f"admission.{method} raised OSError: not now") == 2
 
     async def test_does_not_hold_up_a_nested_load(self) -> None:
         """A nested load needs no admission of its own: its parent has been admitted."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import pickle
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from anyio import CancelScope, create_task_group
-from scenes import model_on_disk, registry_of
+from calls import does
+from scenes import Caller, model_on_disk, registry_of
 
 from anyload import (
     AnyloadError,
@@ -22,6 +26,7 @@ from anyload import (
     ModelConfig,
     ModelNotFoundError,
 )
+from anyload._load.resolver import Resolver
 from anyload.testing import (
     FakeModel,
     Gate,
@@ -80,13 +85,54 @@ async def test_equal_keys_and_spellings_of_one_path_load_once(tmp_path: Path) ->
     """The same model given more than once loads once; each spelling of it is a key."""
     gate = Gate(open=True)
     path = model_on_disk(tmp_path)
-    odd = f"{path}/../m"
+    odd = f"{tmp_path}//./m/"
     async with Initializer(registry_of(m=waits_at(gate))) as initializer:
         models = await initializer.init_many([path, odd, path, Path(path)])
-        assert set(models) == {path, odd, Path(path)}
+        assert list(models) == [path, odd, Path(path)]
         assert len({id(model) for model in models.values()}) == 1
         assert gate.count == 1
         await settled(initializer)
+
+
+async def test_spellings_of_one_path_stay_where_they_were_given(tmp_path: Path) -> None:
+    """Another spelling of a model comes where it was given, in the models and in the errors."""
+    a, b = model_on_disk(tmp_path, name="a"), model_on_disk(tmp_path, name="b")
+    given = [a, b, f"{tmp_path}/./a", f"{tmp_path}/none", f"{tmp_path}/no", f"{tmp_path}//none"]
+    async with Initializer(registry_of(m=returns_at_once())) as initializer:
+        assert list(await initializer.init_many(given[:3])) == given[:3]
+        with pytest.raises(BulkLoadError) as caught:
+            await initializer.init_many(given)
+        assert list(caught.value.models) == given[:3]
+        assert list(caught.value.failed) == given[3:]
+        await settled(initializer)
+
+
+async def test_up_from_a_link_is_where_the_link_leads(tmp_path: Path) -> None:
+    """``link/../x`` and ``x`` are two models where the link leads elsewhere, as they are alone."""
+    here = model_on_disk(tmp_path, name="x")
+    (tmp_path / "other" / "sub").mkdir(parents=True)
+    there = model_on_disk(tmp_path / "other", name="x")
+    (tmp_path / "link").symlink_to(tmp_path / "other" / "sub")
+    odd = f"{tmp_path}/link/../x"
+    registry = registry_of(m=does(lambda config: None))
+    async with Initializer(registry) as initializer:
+        models = await initializer.init_many([here, odd, there])
+        assert list(models) == [here, odd, there]
+        assert models[here].config.model_path == here
+        assert models[odd] is models[there] is not models[here]
+        await settled(initializer)
+
+
+async def test_an_empty_name_is_not_the_directory_that_names_begin_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The empty name is refused in a bulk too, whatever else is in it."""
+    monkeypatch.chdir(model_on_disk(tmp_path))
+    async with Initializer(registry_of(m=returns_at_once())) as initializer:
+        with pytest.raises(BulkLoadError) as caught:
+            await initializer.init_many([".", ""])
+        assert list(caught.value.models) == ["."]
+        assert list(caught.value.failed) == [""]
 
 
 async def test_two_names_of_one_model_share_a_load(gate: Gate, tmp_path: Path) -> None:
@@ -111,6 +157,245 @@ async def test_two_names_of_one_model_share_a_load(gate: Gate, tmp_path: Path) -
         await settled(initializer)
 
 
+class Names:
+    """A model on disk under two names, the second of which is read when the gate says so."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path = model_on_disk(tmp_path)
+        self.link = str(tmp_path / "link")
+        Path(self.link).symlink_to(self.path)
+        self.reading = Gate()
+        self.given = [self.path, self.link]
+        really = Resolver.resolve
+
+        def resolve(resolver: Resolver, model: Any, *args: Any, **kwargs: Any) -> Any:
+            found = really(resolver, model, *args, **kwargs)
+            if model == self.link:
+                self.reading.enter()
+            return found
+
+        monkeypatch.setattr(Resolver, "resolve", resolve)
+
+
+@pytest.fixture
+def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Names:
+    return Names(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"option": 1}, {"option": object()}])
+async def test_a_model_loads_once_however_late_its_names_are_known_to_be_one(
+    names: Names, kwargs: dict[str, Any]
+) -> None:
+    """A name that is read when the model has long landed has that model, and nothing loads."""
+    found: dict[Any, Any] = {}
+    module = does(lambda config: None)
+    async with (
+        Initializer(registry_of(m=module)) as initializer,
+        create_task_group() as tasks,
+    ):
+
+        async def load() -> None:
+            found.update(await initializer.init_many(names.given, **kwargs))
+
+        tasks.start_soon(load)
+        await names.reading.entered()
+        await until(lambda: initializer.statistics().loaded == 1)
+        assert initializer.statistics().resolving == 1
+        names.reading.open()
+        await until(lambda: bool(found))
+        assert list(found) == names.given
+        assert len(module.made) == 1
+        assert found[names.path] is found[names.link] is module.made[0]
+        assert found[names.path].kwargs == kwargs
+        await settled(initializer)
+        figures = initializer.statistics()
+        assert (figures.loaded, figures.cancelled, figures.discarded) == (1, 0, 0)
+
+
+async def test_names_that_are_one_model_while_it_loads_wait_together(
+    names: Names, gate: Gate
+) -> None:
+    """Kwargs that can be no key are shared with nobody else; the names of a bulk have the same."""
+    found: dict[Any, Any] = {}
+    async with (
+        Initializer(registry_of(m=waits_at(gate))) as initializer,
+        create_task_group() as tasks,
+    ):
+
+        async def load() -> None:
+            found.update(await initializer.init_many(names.given, option=object()))
+
+        tasks.start_soon(load)
+        await gate.entered()
+        names.reading.open()
+        await until(lambda: initializer.statistics().flights == 1)
+        assert initializer.statistics().waiters == 2
+        gate.open()
+        await until(lambda: bool(found))
+        assert found[names.path] is found[names.link]
+        assert gate.count == 1
+        await settled(initializer)
+
+
+async def test_a_model_that_failed_fails_for_each_of_its_names(names: Names) -> None:
+    """A name that is read when the load has long failed has that error, an instance of its own."""
+    errors: list[BulkLoadError] = []
+
+    def fails(config: ModelConfig) -> None:
+        calls.append(config)
+        raise value_error()
+
+    calls: list[ModelConfig] = []
+    async with (
+        Initializer(registry_of(m=does(fails))) as initializer,
+        create_task_group() as tasks,
+    ):
+
+        async def load() -> None:
+            try:
+                await initializer.init_many(names.given)
+            except BulkLoadError as error:
+                errors.append(error)
+
+        tasks.start_soon(load)
+        await names.reading.entered()
+        await until(lambda: initializer.statistics().failed == 1)
+        names.reading.open()
+        await until(lambda: bool(errors))
+        first, second = errors[0].exceptions
+        assert list(errors[0].failed) == names.given
+        assert first is not second
+        assert str(first) == str(second)
+        assert len(calls) == 1
+        await settled(initializer)
+
+
+@pytest.mark.parametrize("other_first", [False, True])
+async def test_others_never_share_a_load_that_has_ended(names: Names, other_first: bool) -> None:
+    """Who waits with a bulk for a name to be read gets a load of its own, not what had landed."""
+    found: dict[Any, Any] = {}
+    module = does(lambda config: None)
+    async with (
+        Initializer(registry_of(m=module)) as initializer,
+        create_task_group() as tasks,
+    ):
+
+        async def load() -> None:
+            found.update(await initializer.init_many(names.given))
+
+        async def other() -> None:
+            found["other"] = await initializer.init(names.link)
+
+        tasks.start_soon(other if other_first else load)
+        await names.reading.entered()
+        tasks.start_soon(load if other_first else other)
+        await until(lambda: initializer.statistics().loaded == 1)
+        await until(lambda: initializer.statistics().waiters == 2)
+        names.reading.open()
+        await until(lambda: len(found) == 3)
+        assert found[names.path] is found[names.link] is module.made[0]
+        assert found["other"] is module.made[1]
+        await settled(initializer)
+
+
+async def test_a_name_that_only_the_bulk_still_waits_for_loads_nothing(names: Names) -> None:
+    """What another caller began to have read, and left, is no load if the bulk has the model."""
+    found: dict[Any, Any] = {}
+    module = does(lambda config: None)
+    async with (
+        Initializer(registry_of(m=module)) as initializer,
+        create_task_group() as tasks,
+    ):
+
+        async def load() -> None:
+            found.update(await initializer.init_many(names.given))
+
+        other = Caller(tasks, initializer, names.link)
+        await names.reading.entered()
+        tasks.start_soon(load)
+        await until(lambda: initializer.statistics().loaded == 1)
+        await other.cancel()
+        names.reading.open()
+        await until(lambda: bool(found))
+        assert found[names.path] is found[names.link] is module.made[0]
+        assert len(module.made) == 1
+        await settled(initializer)
+
+
+@pytest.mark.parametrize("landed", [False, True])
+async def test_a_load_that_somebody_else_began_is_one_of_the_bulk_too(
+    names: Names, tmp_path: Path, gate: Gate, landed: bool
+) -> None:
+    """A bulk that waits for another's load takes that for the other names of the model as well."""
+    found: dict[Any, Any] = {}
+    again = str(tmp_path / "again")
+    os.symlink(names.path, again)
+    async with (
+        Initializer(registry_of(m=waits_at(gate)), max_concurrent_loads=1) as initializer,
+        create_task_group() as tasks,
+    ):
+
+        async def other() -> None:
+            found["other"] = await initializer.init(again)
+
+        async def load() -> None:
+            found.update(await initializer.init_many([again, names.link]))
+
+        tasks.start_soon(other)
+        await gate.entered()
+        tasks.start_soon(load)
+        await names.reading.entered()
+        if landed:
+            gate.let_through()
+            await until(lambda: "other" in found)
+        names.reading.open()
+        if not landed:
+            await until(lambda: initializer.statistics().flights == 1)
+        gate.open()
+        await until(lambda: len(found) == 3)
+        assert found["other"] is found[again] is found[names.link]
+        assert gate.count == 1
+        await settled(initializer)
+
+
+async def test_cancelling_a_bulk_releases_a_model_of_two_names_once(
+    names: Names, tmp_path: Path, gate: Gate
+) -> None:
+    """What landed, and was moved to by another name, is released once when nobody took it."""
+    slow = model_on_disk(tmp_path, "slow", "slow")
+    module = does(lambda config: None)
+    registry = registry_of(m=module, slow=checks_cancelled(gate))
+    async with Initializer(registry) as initializer:
+        async with create_task_group() as tasks:
+            tasks.start_soon(initializer.init_many, [names.path, slow, names.link])
+            await names.reading.entered()
+            await until(lambda: initializer.statistics().loaded == 1)
+            await gate.entered()
+            names.reading.open()
+            await until(lambda: initializer.statistics().flights == 1)
+            tasks.cancel_scope.cancel()
+        gate.open()
+        await settled(initializer)
+        assert [model.released for model in module.made] == [1]
+        assert initializer.statistics().discarded == 1
+
+
+async def test_cancelling_a_bulk_while_a_name_is_read_releases_the_model_once(
+    names: Names,
+) -> None:
+    """A name that turns out to be a model after the bulk was cancelled changes nothing."""
+    module = does(lambda config: None)
+    async with Initializer(registry_of(m=module)) as initializer:
+        async with create_task_group() as tasks:
+            tasks.start_soon(initializer.init_many, names.given)
+            await names.reading.entered()
+            await until(lambda: initializer.statistics().loaded == 1)
+            tasks.cancel_scope.cancel()
+        names.reading.open()
+        await settled(initializer)
+        assert [model.released for model in module.made] == [1]
+
+
 async def test_configs_are_told_apart_by_identity() -> None:
     """Two configs that say the same are two models."""
     first, second = ModelConfig("m"), ModelConfig("m")
@@ -118,6 +403,19 @@ async def test_configs_are_told_apart_by_identity() -> None:
         models = await initializer.init_many([first, second, first])
         assert list(models) == [first, second]
         assert models[first] is not models[second]
+        await settled(initializer)
+
+
+async def test_configs_that_can_be_no_key_are_loads_of_their_own(tmp_path: Path) -> None:
+    """Two configs of one path load once if they say the same; what cannot be compared does not."""
+    path = model_on_disk(tmp_path)
+    same = [ModelConfig("m", path, labels=["a"]) for _ in range(2)]
+    others = [ModelConfig("m", path, labels=object()) for _ in range(2)]
+    async with Initializer(registry_of(m=returns_at_once())) as initializer:
+        models = await initializer.init_many([*same, *others])
+        assert list(models) == [*same, *others]
+        assert models[same[0]] is models[same[1]]
+        assert len({id(model) for model in models.values()}) == 3
         await settled(initializer)
 
 
@@ -179,7 +477,7 @@ async def test_a_bulk_that_fails_in_part_says_what_did_load(tmp_path: Path) -> N
         assert list(error.failed) == [bad, missing]
         assert tuple(error.failed.values()) == error.exceptions
         assert [type(e) for e in error.exceptions] == [LoadError, ModelNotFoundError]
-        assert str(error).startswith("2 of 4 models did not load")
+        assert error.message == "2 of 4 models did not load"
         assert [model.released for model in loaded] == [0, 0], "the caller may go on with them"
         only = error.subgroup(ModelNotFoundError)
         assert isinstance(only, BulkLoadError)
@@ -253,6 +551,7 @@ async def test_fail_fast_leaves_the_others(gate: Gate) -> None:
         await until(lambda: bool(errors))
         assert list(errors[0].failed) == [bad]
         assert errors[0].models == {}
+        assert errors[0].message == "1 of 4 models did not load; 3 were left"
         failing.open()
         gate.open()
         await settled(initializer)
@@ -472,3 +771,65 @@ async def test_what_landed_and_was_not_taken_is_released() -> None:
             await until(lambda: initializer.statistics().loaded == 3)
         await settled(initializer)
         assert [model.released for model in loaded] == [1, 1, 1]
+
+
+async def test_a_model_that_was_taken_is_there_for_its_other_names(names: Names) -> None:
+    """An outcome that was yielded long ago is that of a name that is read only now."""
+    module = does(lambda config: None)
+    async with Initializer(registry_of(m=module)) as initializer:
+        async with initializer.init_each(names.given) as outcomes:
+            first = await anext(outcomes)
+            await names.reading.entered()
+            names.reading.open()
+            second = await anext(outcomes)
+            with pytest.raises(StopAsyncIteration):
+                await anext(outcomes)
+        assert [first.model, second.model] == names.given
+        assert first.value is second.value is module.made[0]
+        assert first.report == second.report
+        await settled(initializer)
+        assert [model.released for model in module.made] == [0]
+
+
+async def test_a_model_that_was_taken_is_kept_until_the_last_name_is_read(
+    names: Names, tmp_path: Path, gate: Gate
+) -> None:
+    """While others load, a bulk keeps nothing that was taken once no name is left to be read."""
+    slow = model_on_disk(tmp_path, "slow", "slow")
+    registry = registry_of(m=returns_at_once(), slow=waits_at(gate))
+    async with Initializer(registry) as initializer:
+        async with initializer.init_each([names.path, slow, names.link]) as outcomes:
+            model = weakref.ref((await anext(outcomes)).value)
+            await names.reading.entered()
+            gc.collect()
+            assert model() is not None
+            names.reading.open()
+            assert (await anext(outcomes)).value is model()
+            await until(lambda: gc.collect() >= 0 and model() is None)
+            gate.open()
+            assert (await anext(outcomes)).model == slow
+        await settled(initializer)
+
+
+async def test_nothing_that_was_taken_is_kept_when_a_bulk_is_left(names: Names) -> None:
+    """A name that is never read keeps no model alive beyond the end of the block."""
+    async with Initializer(registry_of(m=returns_at_once())) as initializer:
+        outcomes = initializer.init_each(names.given)
+        async with outcomes:
+            model = weakref.ref((await anext(outcomes)).value)
+            await names.reading.entered()
+        gc.collect()
+        assert model() is None
+        names.reading.open()
+        await settled(initializer)
+
+
+async def test_a_bulk_that_was_left_has_no_more_outcomes(gate: Gate) -> None:
+    """What lands after the end of the block is not yielded to who asks all the same."""
+    async with Initializer(registry_of(m=waits_at(gate))) as initializer:
+        async with initializer.init_each([ModelConfig("m")]) as outcomes:
+            await gate.entered()
+        gate.open()
+        await settled(initializer)
+        with pytest.raises(StopAsyncIteration):
+            await anext(outcomes)

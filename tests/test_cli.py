@@ -18,11 +18,14 @@ from anyload.cli import main
 
 MODULES = """
 import os, time
-from anyload import Backend
+from anyload import Backend, report_warning
 
 class Noisy:
+    device = "cpu"
+
     @classmethod
     def load(cls, config):
+        report_warning("it is noisy")
         print("a module prints")
         os.system("echo and so does its child")
         return cls()
@@ -136,6 +139,8 @@ def test_load_shows_every_model_and_its_fallbacks(
         "model",
         "module",
         "backend",
+        "device",
+        "memory",
         "load",
         "queued",
         "attempts",
@@ -145,7 +150,9 @@ def test_load_shows_every_model_and_its_fallbacks(
     assert second[:3] == ["second", "fallback", "LOCAL"]
     assert "TPU skipped there is no TPU; GPU raised MemoryError: out of [red]memory[/red] at" in out
     assert "2 of 2 models loaded in" in out
+    assert plain[3] == "cpu"
     assert "[2/2] " in err
+    assert "warning: plain: it is noisy" in err
     assert "prints" not in out
 
 
@@ -165,6 +172,10 @@ def test_load_as_json_keeps_its_promise(capsys: pytest.CaptureFixture[str]) -> N
         "module_id": "fallback",
         "backend": "LOCAL",
         "error": None,
+        "device": "cpu",
+        "memory_bytes": None,
+        "warnings": ["it is noisy"],
+        "changes": [],
     }
     assert [(a["backend"], a["outcome"], a["implementation"]) for a in attempts] == [
         ("TPU", "skipped", None),

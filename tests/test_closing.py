@@ -5,18 +5,23 @@ import subprocess
 import sys
 import textwrap
 import threading
+import types
 import weakref
+from collections.abc import Generator
 from time import monotonic
 from typing import Any
 
 import anyio
 import pytest
 from anyio import create_task_group
-from calls import Calls, arrived, does, error_of, of_type
+from anyio.lowlevel import checkpoint
+from calls import Calls, arrived, does, error_of, of_type, two_backends
 from scenes import registry_of
 
 from anyload import ClosedError, Initializer, LoadError, ModelConfig, Registry, check_cancelled
-from anyload.events import Abandoned
+from anyload._load import workers as worker_threads
+from anyload._load.workers import Worker, Workers
+from anyload.events import Abandoned, Event, Failed
 from anyload.testing import (
     PATIENCE,
     Gate,
@@ -37,6 +42,12 @@ def waiting_at(gate: Gate) -> Registry:
 
 def our_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith("anyload")}
+
+
+@types.coroutine
+def suspended() -> Generator[None, None, None]:
+    """Wait for nothing, for as long as nobody goes on."""
+    yield
 
 
 class TestAclose:
@@ -110,6 +121,83 @@ class TestAclose:
         assert await initializer.aclose() == ()
         await settled(initializer)
 
+    async def test_two_at_once_wait_without_spinning(
+        self, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two closers look a few times while they wait for a load, and do not wake each other."""
+        initializer, looks = Initializer(waiting_at(gate)), list[Any]()
+        ending: Any = initializer._ending
+        really = ending.step
+
+        def step(seat: Any) -> bool:
+            looks.append(seat)
+            return bool(really(seat))
+
+        monkeypatch.setattr(ending, "step", step)
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("m", initializer, ModelConfig("m"))
+            await gate.entered()
+            tasks.start_soon(initializer.aclose, 30.0)
+            tasks.start_soon(initializer.aclose, 30.0)
+            await until(lambda: len(looks) >= 2)
+            for _ in range(500):
+                await checkpoint()
+            assert len(looks) < 20
+            gate.open()
+            assert not isinstance(await calls.result("m"), Exception)
+        await settled(initializer)
+
+    @pytest.mark.parametrize("grace", [None, -1.0, float("nan"), True, "1"])
+    async def test_a_grace_that_is_no_time(self, grace: Any) -> None:
+        """It is a ValueError, and the initializer is as open as before."""
+        async with Initializer(waiting_at(Gate())) as initializer:
+            with pytest.raises(ValueError, match="grace is a number of seconds, 0 or more, not"):
+                await initializer.aclose(grace)
+            with pytest.raises(ValueError, match="grace is a number of seconds, 0 or more, not"):
+                initializer.close(grace)
+            assert await initializer.init(ModelConfig("free")) is not None
+            await settled(initializer)
+
+    async def test_of_a_coroutine_that_is_closed(self, gate: Gate) -> None:
+        """`async with` in a coroutine that is closed, and cannot wait, closes with no grace."""
+        before, initializer = our_threads(), Initializer(waiting_at(gate))
+
+        async def inside() -> None:
+            async with initializer:
+                await suspended()
+
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("m", initializer, ModelConfig("m"))
+            await gate.entered()
+            coroutine = inside()
+            coroutine.send(None)
+            coroutine.close()
+            assert type(await calls.result("m")) is ClosedError
+            assert initializer.statistics().abandoned == 1
+            gate.open()
+        await settled(initializer)
+        await until(lambda: our_threads() <= before)
+
+    def test_of_a_generator_that_is_closed(self) -> None:
+        """`with` in a generator that is closed, or collected under the lock, waits for nothing."""
+
+        def inside(initializer: Initializer) -> Generator[None, None, None]:
+            with initializer:
+                yield
+
+        one, other = (Initializer(registry_of(m=returns_at_once())) for _ in range(2))
+        generator = inside(one)
+        next(generator)
+        generator.close()
+        with other._core.lock:
+            assert other.close() == ()
+        other._core.lock.catch_up()
+        for initializer in one, other:
+            with pytest.raises(ClosedError):
+                initializer.init_sync(ModelConfig("m"))
+
     async def test_cancelled(self) -> None:
         """A cancelled aclose ends the grace at once."""
         gate = Gate()
@@ -159,6 +247,36 @@ class TestAclose:
             gate.open()
             assert type(await calls.result("m")) is ClosedError
         assert gate.count == 1
+        await settled(initializer)
+
+    async def test_no_next_backend_whose_thread_is_on_its_way(
+        self, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A next backend that has a slot, and no thread yet, does not start after a close."""
+        entrance, fallback = Gate(), Gate(open=True)
+        live = worker_threads._live
+
+        def late(workers: Workers, worker: Worker) -> None:
+            entrance.enter()
+            live(workers, worker)
+
+        monkeypatch.setattr(worker_threads, "_live", late)
+        registry = two_backends()
+        registry.module("m", "GPU")(waits_at(gate))
+        registry.module("m")(waits_at(fallback))
+        backends = [{"type": "GPU", "timeout": 0.05}, {"type": "LOCAL"}]
+        initializer = Initializer(registry, backend_priority=backends, max_concurrent_loads=1)
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            entrance.let_through()
+            calls.start("m", initializer, ModelConfig("m"))
+            await entrance.entered(2)  # the fallback's thread; the first one is stuck
+            tasks.start_soon(initializer.aclose, 30.0)
+            await until(lambda: "closed" in repr(initializer))
+            entrance.open()
+            assert type(await calls.result("m")) is ClosedError
+        assert fallback.count == 0
+        gate.open()
         await settled(initializer)
 
     async def test_with_every_slot_stuck_already(self) -> None:
@@ -212,6 +330,33 @@ class TestAclose:
             assert len(of_type(Abandoned, events)) == 1
             gate.open()
         await settled(initializer)
+
+    async def test_then_a_limit_of_the_load_around_it_passes(
+        self, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A load that a close has cut inside another's load ends once, whatever becomes of that."""
+        events = list[Event]()
+        inner = Initializer(waiting_at(gate), hooks=[events.append])
+        nested = does(lambda config: inner.init_sync(ModelConfig("m")))
+        backends = [{"type": "LOCAL", "timeout": PATIENCE}]
+        outer = Initializer(registry_of(outer=nested), backend_priority=backends)
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("outer", outer, ModelConfig("outer"))
+            await gate.entered()
+            await inner.aclose(grace=0)
+            monkeypatch.setattr(outer._core, "clock", lambda: monotonic() + 2 * PATIENCE)
+            outer._core.ring()
+            assert type(await calls.result("outer")) is LoadError
+            figures = inner.statistics()
+            assert (figures.failed, figures.cancelled) == (1, 0)
+            gate.open()
+        await settled(inner)
+        await settled(outer)
+        figures = inner.statistics()
+        assert (figures.loaded, figures.failed, figures.cancelled) == (0, 1, 0)
+        assert len(of_type(Failed, events)) == 1
+        await outer.aclose()
 
     async def test_of_an_initializer_with_a_load_of_another_inside_its_own(
         self, gate: Gate
@@ -335,6 +480,43 @@ def run_script(script: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+class TestCollected:
+    @pytest.mark.parametrize("coroutine", ["inside", "closing"])
+    def test_while_its_thread_holds_the_lock(self, coroutine: str) -> None:
+        """A coroutine that is collected in a transition closes the initializer right after it."""
+        done = run_script(f"""
+            import faulthandler
+            from anyload._load.process import process
+            faulthandler.dump_traceback_later(20, exit=True)
+            initializer = Initializer(registry)
+            def load():
+                try:
+                    initializer.init_sync(ModelConfig("m"))
+                except Exception as error:
+                    print(type(error).__name__)
+            async def inside():
+                async with initializer:
+                    await anyio.Event().wait()
+            async def closing():
+                await initializer.aclose(1000)
+            async def main():
+                thread = threading.Thread(target=load)
+                thread.start()
+                await gate.entered()
+                coroutine = {coroutine}()
+                coroutine.send(None)
+                with process.lock:
+                    del coroutine  # as the garbage collector does, run by an allocation here
+                initializer.statistics()  # whoever lets go of the lock next
+                thread.join()
+                print(initializer.statistics().abandoned)
+                gate.open()
+            anyio.run(main)
+        """)
+        assert done.stdout.splitlines() == ["ClosedError", "1"], done.stderr
+        assert done.returncode == 0, done.stderr
+
+
 class TestFork:
     def test_with_a_flight_in_progress(self) -> None:
         """A forked child starts with empty tables, loads the model itself, and never hangs."""
@@ -362,6 +544,23 @@ class TestFork:
             initializer.close()
         """)
         assert done.stdout.splitlines() == ["child True ReturnsAtOnce", "parent 0 1"], done.stderr
+        assert done.returncode == 0, done.stderr
+
+    def test_after_a_close(self) -> None:
+        """A closed initializer is closed in a forked child too."""
+        done = run_script("""
+            initializer = Initializer(registry)
+            initializer.close()
+            child = os.fork()
+            if child == 0:
+                try:
+                    initializer.init_sync(ModelConfig("free"), timeout=20)
+                except Exception as error:
+                    print(type(error).__name__, initializer.close(), flush=True)
+                os._exit(0)
+            os.waitpid(child, 0)
+        """)
+        assert done.stdout.splitlines() == ["ClosedError ()"], done.stderr
         assert done.returncode == 0, done.stderr
 
     def test_frees_groups_in_the_child(self) -> None:
@@ -435,6 +634,24 @@ class TestExit:
             exit_process(7)
         """)
         assert done.stdout.splitlines() == ["LoadError", "1", "flushed"], done.stderr
+        assert done.returncode == 7
+
+    def test_exit_process_with_a_hung_prepare(self) -> None:
+        """exit_process ends the process at once though a prepare is stuck in its thread."""
+        done = run_script("""
+            import atexit
+            atexit.register(print, "atexit")
+            prepare = classmethod(lambda cls: gate.enter())
+            registry.module("prepares")(returns_at_once(prepare=prepare))
+            initializer = Initializer(registry, prepare_timeout=0.1)
+            try:
+                initializer.init_sync(ModelConfig("prepares"))
+            except Exception as error:
+                print(type(error).__name__)
+            print(initializer.close(0))
+            exit_process(7)
+        """)
+        assert done.stdout.splitlines() == ["LoadError", "()"], done.stderr
         assert done.returncode == 7
 
     def test_exit_process_with_nothing_stuck(self) -> None:

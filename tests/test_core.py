@@ -1,9 +1,11 @@
 """What happens between threads, in the moment in which it can go wrong."""
 
+import _thread
 import gc
 import logging
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -30,7 +32,7 @@ from anyload import (
 from anyload._load import closing
 from anyload._load.call import run_turn as run_turn_really
 from anyload._load.core import Core
-from anyload._load.process import process
+from anyload._load.process import Lock, process
 from anyload._load.resolver import Resolver
 from anyload._load.waiters import ThreadSeat
 from anyload.events import Event, Failed, Loaded
@@ -47,7 +49,98 @@ from anyload.testing import (
 SHORT = 0.05
 
 
+# The lock
+
+
+def test_the_process_lock_is_entered_and_left_in_c() -> None:
+    """A KeyboardInterrupt inside of an ``__exit__`` in Python would leave it locked for ever."""
+    assert Lock.__enter__ is _thread.RLock.__enter__
+    assert Lock.__exit__ is _thread.RLock.__exit__
+
+
+def test_what_is_put_off_is_done_by_who_lets_go_of_the_lock() -> None:
+    """What wants the lock while its own thread holds it is done right after, without it."""
+    done = list[bool]()
+    with Initializer(registry_of(m=returns_at_once())) as initializer:
+        core = initializer._core
+        with core.transition(), core.lock:
+            core.lock.put_off(lambda: done.append(core.lock.mine()))
+            assert done == []
+        assert done == [False]
+
+
+def test_what_is_put_off_is_done_once() -> None:
+    """Of two threads that come to do what was put off, one does it; the other goes on."""
+    lock, done = Lock(), list[threading.Thread]()
+    faster = threading.Thread(target=lock.catch_up)
+
+    class Raced(deque[Callable[[], None]]):
+        """Has another thread be the faster one, between the look and the call."""
+
+        def popleft(self) -> Callable[[], None]:
+            if not faster.ident:
+                faster.start()
+                faster.join(30.0)
+            return super().popleft()
+
+    lock._put_off = Raced()
+    with lock:
+        lock.put_off(lambda: done.append(threading.current_thread()))
+    lock.catch_up()
+    assert done == [faster]
+
+
+def test_what_is_put_off_may_raise(caplog: pytest.LogCaptureFixture) -> None:
+    """It is nobody's error but its own, and the next one is done all the same."""
+    lock, done = Lock(), list[str]()
+
+    def broken() -> None:
+        raise ValueError("broken")
+
+    with lock:
+        lock.put_off(broken)
+        lock.put_off(lambda: done.append("the next"))
+    lock.catch_up()
+    assert done == ["the next"]
+    assert "ValueError: broken" in caplog.text
+
+
 # Joining and leaving
+
+
+def test_an_interrupt_before_a_caller_has_its_seat_leaves_no_caller_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A Ctrl-C in the middle of joining is an interrupt, and nothing is left."""
+
+    def join_all(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with Initializer(registry_of(m=returns_at_once())) as initializer:
+        with monkeypatch.context() as patch:
+            patch.setattr(initializer._callers, "join_all", join_all)
+            with pytest.raises(KeyboardInterrupt):
+                initializer.init_sync(ModelConfig("m"))
+        assert initializer.init_sync(ModelConfig("m")) is not None
+        assert at_rest(initializer.statistics())
+
+
+@pytest.mark.parametrize("priority", [None, "high", 1.0, True])
+async def test_a_priority_that_is_no_whole_number_is_a_type_error(priority: Any) -> None:
+    """Whoever loads hears of it at once, before a queue has to put it in order."""
+    wrong = pytest.raises(TypeError, match="priority is a whole number, not")
+    config = ModelConfig("m")
+    async with Initializer(registry_of(m=returns_at_once())) as initializer:
+        with wrong:
+            await initializer.init(config, priority=priority)
+        with wrong:
+            initializer.init_sync(config, priority=priority)
+        with wrong:
+            await initializer.init_many([config], priority=priority)
+        with wrong:
+            initializer.init_each([config], priority=priority)
+        assert at_rest(initializer.statistics())
+        assert initializer.statistics().threads == 0
 
 
 def test_two_threads_that_begin_at_once_share_a_load(tmp_path: Path) -> None:
@@ -151,6 +244,32 @@ async def test_a_joiner_at_the_last_moment_keeps_the_load(
         assert await second.result() is module.made[0]
         assert len(module.made) == 1
         await settled(initializer)
+
+
+async def test_a_model_goes_without_the_lock(gate: Gate) -> None:
+    """A model that goes with its last caller, who was cancelled, may take its time in __del__."""
+    held = list[bool]()
+    module = waits_at(gate, __del__=lambda model: held.append(process.lock.mine()))
+    async with (
+        Initializer(registry_of(m=module)) as initializer,
+        create_task_group() as tasks,
+    ):
+
+        def takes_and_drops() -> None:
+            initializer.init_sync(ModelConfig("m"), key="k")
+
+        caller = Caller(tasks, initializer, ModelConfig("m"), key="k")
+        await gate.entered()
+        thread = threading.Thread(target=takes_and_drops)
+        thread.start()
+        await until(lambda: initializer.statistics().waiters == 2)
+        gate.open()
+        thread.join(30.0)  # this loop is kept from waking the caller
+        assert held == []
+        await caller.cancel()
+        await settled(initializer)
+        gc.collect()
+        assert held == [False]
 
 
 async def test_a_more_urgent_caller_joins_a_load_that_runs(gate: Gate) -> None:
@@ -542,6 +661,45 @@ async def test_a_stop_in_time_is_no_news(
         await until(lambda: core.flights.alarms.next_at is None)
         assert await initializer.aclose() == ()
     assert caplog.records == []
+
+
+async def test_nothing_is_logged_under_the_lock(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a close has to say of its backends is logged without the lock: a handler may ask us."""
+    monkeypatch.setattr(closing, "STOP_SECONDS", SHORT)
+    notes = list[tuple[str, bool]]()
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            notes.append((record.getMessage(), process.lock.mine()))
+
+    logger, handler = logging.getLogger("anyload.loads"), Notes()
+    logger.addHandler(handler)
+    try:
+        registry, backends = on_device(stopping=gate)
+        hung = Initializer(registry, backend_priority=backends)
+        await hung.init(ModelConfig("m"))
+        await hung.aclose()
+        registry, backends = on_device()
+        registry.module("slow", "DEVICE")(waits_at(gate))
+        busy = Initializer(registry, backend_priority=backends)
+        async with create_task_group() as tasks:
+            caller = Caller(tasks, busy, ModelConfig("slow"))
+            await until(lambda: gate.inside == 2)
+            await busy.aclose(grace=0)
+            assert isinstance(await caller.failure(), ClosedError)
+    finally:
+        logger.removeHandler(handler)
+    assert notes == [
+        ("1 backends did not stop in time", False),
+        ("the load of 'slow' on DEVICE is abandoned", False),
+        ("stop() of backend DEVICE is skipped: an abandoned load still runs on it", False),
+    ]
+    gate.open()
+    for initializer in (hung, busy):
+        await settled(initializer)
+        await until(lambda one=initializer: one.statistics().threads == 0)  # type: ignore[misc]
 
 
 async def test_a_close_cuts_a_load_inside_a_load_of_another(gate: Gate) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from anyio import create_task_group
+from anyio import create_task_group, fail_after
 from calls import GPU_THEN_LOCAL, error_of
 from scenes import Caller, model_on_disk, registry_of, registry_of_two
 
@@ -25,6 +25,7 @@ from anyload import (
     ModelConfig,
     check_cancelled,
 )
+from anyload._load.core import Core
 from anyload.events import Event, Started
 from anyload.testing import (
     FakeModel,
@@ -309,6 +310,31 @@ async def test_a_log_handler_that_raises_costs_no_timeout(gate: Gate) -> None:
             await settled(initializer)
     finally:
         logger.removeHandler(handler)
+
+
+async def test_an_alarm_that_fails_costs_no_other_timeout(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error in the watchdog is logged, and it goes on: the limits after that are kept."""
+    bugs, really = [KeyError("a bug")], Core.ring
+
+    def ring(core: Core) -> float | None:
+        if bugs:
+            raise bugs.pop()
+        return really(core)
+
+    monkeypatch.setattr(Core, "ring", ring)
+    priority = [{"type": "LOCAL", "timeout": SHORT}]
+    async with Initializer(registry_of(m=waits_at(gate)), backend_priority=priority) as initializer:
+        for _ in range(2):
+            with fail_after(20.0):
+                error = await error_of(initializer, ModelConfig("m"))
+            assert [attempt.outcome for attempt in error.attempts] == ["timed_out"]
+        gate.open()
+        await settled(initializer)
+    assert bugs == []
+    assert "the watchdog goes on after an error" in caplog.text
+    assert "a bug" in caplog.text
 
 
 # Many callers

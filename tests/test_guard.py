@@ -18,7 +18,14 @@ import pytest
 from calls import Calls, arrived, does, error_of
 from scenes import registry_of
 
-from anyload import GlobalChange, Initializer, ModelConfig, ProcessGlobal, report_warning
+from anyload import (
+    GlobalChange,
+    Initializer,
+    LoadCancelled,
+    ModelConfig,
+    ProcessGlobal,
+    report_warning,
+)
 from anyload.events import Abandoned, Event, GlobalsChanged, Loaded
 from anyload.guard import PYTHON, Snapshot, attribute
 from anyload.testing import Gate, returns_at_once, settled, until, waits_at
@@ -139,6 +146,30 @@ async def test_an_overlap_that_is_over_counts(gate: Gate, dial: Dial) -> None:
             await calls.result("m")
         await settled(initializer)
     assert dial.value == "turned"
+
+
+async def test_an_import_meanwhile_is_an_overlap(gate: Gate, dial: Dial) -> None:
+    """What the prepare of another module installs, for good, is not taken away again."""
+
+    def prepare(cls: Any) -> None:
+        dial.turn("installed")
+
+    def load(config: ModelConfig) -> None:
+        gate.enter()
+
+    module = does(load, exclusive_group="g", process_globals=(dial.watched,))
+    other = does(lambda config: None, prepare=classmethod(prepare))
+    registry = registry_of(m=module, other=other)
+    async with Initializer(registry, max_concurrent_loads=1) as initializer:
+        async with anyio.create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("m", initializer, ModelConfig("m"))
+            await gate.entered()
+            calls.start("other", initializer, ModelConfig("other"))
+            await until(lambda: initializer.statistics().queued == 1)
+            gate.open()
+        await settled(initializer)
+    assert dial.value == "installed"
 
 
 async def test_a_load_inside_the_load_is_no_overlap(dial: Dial) -> None:
@@ -271,6 +302,45 @@ async def test_a_model_that_cannot_say_is_loaded_all_the_same(
     assert "Does raised" in caplog.text
 
 
+def refuses(error: BaseException) -> Callable[..., Any]:
+    def refuse(*args: Any) -> Any:
+        raise error
+
+    return refuse
+
+
+class Array:
+    """Compares as arrays do: not to a yes or no."""
+
+    __eq__ = refuses(ValueError("the truth value of an array is ambiguous"))
+    __hash__ = None  # type: ignore[assignment]
+
+
+def watching(read: Callable[[], object]) -> dict[str, Any]:
+    return {"exclusive_group": "g", "process_globals": (ProcessGlobal("a setting", read),)}
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        pytest.param({"memory_bytes": refuses(SystemExit(1))}, id="memory_bytes"),
+        pytest.param({"device": property(refuses(LoadCancelled("no")))}, id="device"),
+        pytest.param(watching(Array), id="=="),
+        pytest.param(watching(refuses(SystemExit(1))), id="read"),
+    ],
+)
+async def test_whatever_a_look_raises_the_model_is_loaded(attributes: dict[str, Any]) -> None:
+    """No thread and no slot is lost to code that is only asked for the report."""
+    module = does(lambda config: None, **attributes)
+    registry = registry_of(m=module)
+    async with Initializer(registry, max_concurrent_loads=1) as initializer:
+        for _ in range(2):
+            with anyio.fail_after(20.0):
+                assert isinstance(await initializer.init(ModelConfig("m")), module)
+        await settled(initializer)
+    assert [model.released for model in module.made] == [0, 0]
+
+
 def test_a_warning_outside_of_a_load_goes_nowhere() -> None:
     """Code that is also run by hand may report all the same."""
     report_warning("nobody hears this")
@@ -337,33 +407,30 @@ def test_values_that_cannot_be_shown_are_named() -> None:
     assert change.told().before == "a Shy"
 
 
-@pytest.fixture
-def put_back() -> Iterator[None]:
-    """Whatever the test does to Python's own globals is undone."""
-    snapshot = Snapshot(PYTHON)
-    yield
-    for change in snapshot.changes():
-        change.restore()
-
-
-@pytest.mark.usefixtures("put_back")
-def test_pythons_own_globals_are_seen_and_put_back(
+def test_pythons_own_globals_are_seen_and_left_alone(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The environment is only told of: many loads mean what they put there."""
-    here, out, filters = os.getcwd(), sys.stdout, list(warnings.filters)
+    """They are the application's too, which may have changed them while the load ran."""
     snapshot = Snapshot(PYTHON)
     assert snapshot.changes() == []
+    elsewhere, limit, interval = io.StringIO(), sys.getrecursionlimit(), sys.getswitchinterval()
     monkeypatch.setenv("ANYLOAD_TEST_TOKEN", "secret")
-    os.chdir(tmp_path)
-    sys.stdout = io.StringIO()
-    warnings.simplefilter("ignore")
-    sys.setrecursionlimit(sys.getrecursionlimit() + 1)
-    sys.setswitchinterval(sys.getswitchinterval() * 2)
-    gc.disable()
-    changes = snapshot.changes()
-    for change in changes:
-        change.restore()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdout", elsewhere)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            sys.setrecursionlimit(limit + 1)
+            sys.setswitchinterval(interval * 2)
+            gc.disable()
+            changes = snapshot.changes()
+            for change in changes:
+                change.restore()
+            assert (os.getcwd(), sys.stdout) == (str(tmp_path), elsewhere)
+        finally:
+            sys.setrecursionlimit(limit)
+            sys.setswitchinterval(interval)
+            gc.enable()
     told = {change.told().name: change.told() for change in changes}
     assert set(told) == {
         "the working directory",
@@ -374,9 +441,6 @@ def test_pythons_own_globals_are_seen_and_put_back(
         "the switch interval",
         "whether the garbage collector is on",
     }
-    assert (os.getcwd(), sys.stdout, warnings.filters) == (here, out, filters)
-    assert gc.isenabled()
-    environment = told.pop("the environment")
+    assert not any(one.restored for one in told.values())
+    environment = told["the environment"]
     assert (environment.before, environment.after) == ("none", "ANYLOAD_TEST_TOKEN")
-    assert not environment.restored
-    assert all(one.restored for one in told.values())

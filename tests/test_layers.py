@@ -67,6 +67,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_load.releases",
             "_load.preparations",
             "_load.flights",
+            "_load.admission",
             "_load.restoring",
             "_load.turns",
             "_load.observing",

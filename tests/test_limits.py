@@ -518,6 +518,23 @@ class TestRelease:
             await settled(initializer)
             assert releasing.count == 1
 
+    async def test_no_more_at_once_than_loads(self, gate: Gate) -> None:
+        """However many models are discarded together, few are released at once, in few threads."""
+        registry = Registry()
+        registry.module("m")(returns_at_once(release=lambda model: gate.enter()))
+        async with Initializer(registry, max_concurrent_loads=2) as initializer:
+            async with initializer.init_each([ModelConfig("m") for _ in range(50)]):
+                await until(lambda: initializer.statistics().loaded == 50)
+            await gate.entered(2)
+            for number in range(3, 51):
+                gate.let_through()
+                await gate.entered(number)
+                assert initializer.statistics().threads <= 4
+            gate.open()
+            await settled(initializer)
+            assert initializer.statistics().discarded == 50
+        assert (gate.count, gate.most_inside) == (50, 2)
+
     async def test_makes_room_for_an_overdue_load_when_it_ends(self) -> None:
         """A thread that leaves its release makes room for one that is overdue."""
         hang, load = Gate(), Gate()

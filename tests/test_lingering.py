@@ -142,6 +142,49 @@ async def test_who_waits_for_two_stuck_loads_stays_on_the_clock(gate: Gate) -> N
         await settled(initializer)
 
 
+async def test_who_has_two_such_loads_in_its_way_waits_for_both(tmp_path: Path) -> None:
+    """A load whose name was one model and is another now waits for the last load of each."""
+    old, new = Gate(), Gate()
+    told, stays = Gate(open=True), [old, new]
+
+    def body(_: ModelConfig) -> None:
+        if not stays:
+            return
+        gate = stays.pop(0)
+        try:
+            while True:
+                check_cancelled()
+        except LoadCancelled:
+            told.enter()
+            gate.enter()
+
+    model_on_disk(tmp_path, name="old")
+    path = model_on_disk(tmp_path, name="new")
+    current = tmp_path / "current"
+    current.symlink_to("old")
+    module = does(body)
+    async with (
+        Initializer(registry_of(m=module)) as initializer,
+        create_task_group() as tasks,
+    ):
+        for number, model in enumerate((str(current), path), 1):
+            caller = Caller(tasks, initializer, model)
+            await until(lambda number=number: initializer.statistics().running == number)  # type: ignore[misc]
+            await caller.cancel()
+            await told.entered(number)
+        current.unlink()
+        current.symlink_to("new")
+        caller = Caller(tasks, initializer, str(current))
+        await until(lambda: initializer.statistics().queued == 1)
+        old.open()
+        await until(lambda: initializer.statistics().running == 1)
+        assert initializer.statistics().queued == 1
+        new.open()
+        assert await caller.result() is module.made[-1]
+        await settled(initializer)
+    assert [model.released for model in module.made] == [1, 1, 0]
+
+
 async def test_a_given_key_keeps_one_load_at_a_time(tmp_path: Path) -> None:
     """A fresh flight of a given key waits until the cancelled one's thread has left."""
     here, overlap = model_on_disk(tmp_path), Gate(open=True)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import current_token
+from calls import does
+from scenes import registry_of
 
 from anyload import Initializer, ModelConfig, Registry
-from anyload.testing import Gate, at_rest, waits_at
+from anyload._load.waiters import AsyncSeat, Bell
+from anyload.testing import Gate, at_rest, returns_at_once, settled, until, waits_at
 
 
 def test_loops_and_threads_share_one_load() -> None:
@@ -50,6 +56,71 @@ def test_loops_and_threads_share_one_load() -> None:
     assert gate.count == 1
     assert initializer.close() == ()
     assert at_rest(initializer.statistics())
+
+
+@pytest.mark.parametrize(
+    ("backend", "options"),
+    [("asyncio", {}), ("asyncio", {"use_uvloop": True}), ("trio", {})],
+    ids=["asyncio", "uvloop", "trio"],
+)
+def test_a_loop_that_has_ended_is_collected(backend: str, options: dict[str, Any]) -> None:
+    """Nothing keeps an event loop that init was called on: a process may have many, in a row."""
+    loops = list[weakref.ref[Any]]()
+
+    async def load() -> None:
+        loops.append(weakref.ref(current_token().native_token))
+        await initializer.init(ModelConfig("m"))
+
+    with Initializer(registry_of(m=returns_at_once())) as initializer:
+        anyio.run(load, backend=backend, backend_options=options)
+        gc.collect()
+        assert [loop() for loop in loops] == [None]
+
+
+def test_a_bell_of_a_loop_that_is_gone_says_so() -> None:
+    """Nobody is waiting there any more."""
+    loop = asyncio.new_event_loop()
+    bell = Bell(loop)
+    loop.close()
+    del loop
+    gc.collect()
+    assert bell.ended
+    assert not AsyncSeat(bell).wake()
+
+
+@pytest.mark.parametrize(("told", "bulk"), [(0, False), (1, False), (0, True)])
+def test_a_loop_that_ends_before_its_callers_wake_keeps_no_model(told: int, bulk: bool) -> None:
+    """Every model that a loop's callers wait for is discarded, also what it was told of."""
+    gate, loop = Gate(), asyncio.new_event_loop()
+    module = does(lambda config: gate.enter())
+    initializer = Initializer(registry_of(m=module))
+    callers = list[asyncio.Task[Any]]()
+
+    async def begin() -> None:
+        models = [ModelConfig("m") for _ in range(3)]
+        loads = [initializer.init_many(models)] if bulk else map(initializer.init, models)
+        callers.extend(loop.create_task(load) for load in loads)
+        await gate.entered(3)
+
+    async def all_given_back() -> None:
+        await until(lambda: initializer.statistics().discarded == 3)
+        await settled(initializer)
+
+    loop.run_until_complete(begin())
+    gate.let_through(told)  # while the loop is there, and does not run
+    anyio.run(until, lambda: initializer.statistics().loaded == told)
+    loop.close()
+    gate.open()
+    anyio.run(all_given_back)
+    for caller in callers:
+        # asyncio complains of a pending task that is destroyed; these were left on purpose.
+        caller._log_destroy_pending = False  # type: ignore[attr-defined]
+    del caller
+    callers.clear()
+    gc.collect()
+    anyio.run(all_given_back)
+    assert [model.released for model in module.made] == [1, 1, 1]
+    assert initializer.close() == ()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")

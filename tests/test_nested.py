@@ -558,6 +558,107 @@ class TestBulkInsideALoad:
             await settled(initializer)
             assert [model.released for model in module.made] == [1]
 
+    async def test_yields_each_as_it_lands(self) -> None:
+        """init_each inside a load loads the next when it is asked for it, and no more when left."""
+        inner = does(lambda config: None)
+        loaded: list[int] = []
+        given = [ModelConfig("inner") for _ in range(3)]
+
+        async def build() -> list[Any]:
+            each = []
+            async with initializer.init_each(given) as outcomes:
+                async for outcome in outcomes:
+                    each.append(outcome)
+                    loaded.append(len(inner.made))
+                    if len(each) == 2:
+                        break
+            return each
+
+        registry = registry_of(outer=bulk_inside(build), inner=inner)
+        initializer = Initializer(registry)
+        async with initializer:
+            model = await initializer.init(ModelConfig("outer"))
+            assert [outcome.model for outcome in model.kwargs["inside"]] == given[:2]
+            assert [outcome.value for outcome in model.kwargs["inside"]] == inner.made
+            assert loaded == [1, 2]
+            assert [model.released for model in inner.made] == [0, 0]
+            await settled(initializer)
+
+    async def test_stops_at_the_first_failure(self) -> None:
+        """With fail_fast nothing loads after a failure, and the error says how many were left."""
+        inner = does(lambda config: None)
+        good = [ModelConfig("inner") for _ in range(3)]
+
+        def fails(config: ModelConfig) -> None:
+            raise ValueError("no")
+
+        async def build() -> list[BulkLoadError]:
+            errors = []
+            for given in ([good[0], bad, *good[1:]], [good[0], bad, good[1]], [good[0], bad]):
+                try:
+                    await initializer.init_many(given, fail_fast=True)
+                except BulkLoadError as error:
+                    errors.append(error)
+            return errors
+
+        bad = ModelConfig("bad")
+        registry = registry_of(outer=bulk_inside(build), inner=inner, bad=does(fails))
+        initializer = Initializer(registry)
+        async with initializer:
+            model = await initializer.init(ModelConfig("outer"))
+            assert [error.message for error in model.kwargs["inside"]] == [
+                "1 of 4 models did not load; 2 were left",
+                "1 of 3 models did not load; 1 was left",
+                "1 of 2 models did not load",
+            ]
+            for error in model.kwargs["inside"]:
+                assert list(error.models) == good[:1]
+                assert list(error.failed) == [bad]
+            assert len(inner.made) == 3
+            await settled(initializer)
+
+    @pytest.mark.parametrize("kwargs", [{}, {"option": object()}])
+    async def test_loads_a_model_of_many_names_once(
+        self, tmp_path: Path, kwargs: dict[str, Any]
+    ) -> None:
+        """Names of one model load once, and a name of nothing is a failure of its own."""
+        inner = does(lambda config: None)
+        path, other = model_on_disk(tmp_path, "inner"), model_on_disk(tmp_path, "inner", "other")
+        (tmp_path / "link").symlink_to(path)
+        given: list[Any] = [path, other, str(tmp_path / "link"), Path(path), str(tmp_path / "none")]
+
+        async def build() -> list[Any]:
+            async with initializer.init_each(given, **kwargs) as outcomes:
+                return [outcome async for outcome in outcomes]
+
+        registry = registry_of(outer=bulk_inside(build), inner=inner)
+        initializer = Initializer(registry)
+        async with initializer:
+            outcomes = (await initializer.init(ModelConfig("outer"))).kwargs["inside"]
+            by_model = {outcome.model: outcome.value for outcome in outcomes}
+            assert len(outcomes) == len(given)
+            assert len(inner.made) == 2
+            assert by_model[path] is by_model[given[2]] is by_model[Path(path)]
+            assert by_model[other] is not by_model[path]
+            assert by_model[given[4]] is None
+            await settled(initializer)
+
+    @pytest.mark.parametrize("spelling", ["outer", "./outer"])
+    async def test_a_refused_load_took_no_time(self, tmp_path: Path, spelling: str) -> None:
+        """The report of a load that was refused before it began is not of negative length."""
+        here, there = model_on_disk(tmp_path, "outer"), f"{tmp_path}/{spelling}"
+
+        async def build() -> list[Any]:
+            return [outcome async for outcome in initializer.init_each([there])]
+
+        initializer = Initializer(registry_of(outer=bulk_inside(build)))
+        async with initializer:
+            [outcome] = (await initializer.init(here)).kwargs["inside"]
+            assert isinstance(outcome.error, ReentrantLoadError)
+            assert outcome.report.attempts == ()
+            assert 0 <= outcome.report.total_seconds < 1
+            await settled(initializer)
+
 
 class TestPlainThreads:
     async def test_several_share_a_load(self) -> None:

@@ -79,3 +79,19 @@ def test_waiting_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
         outbox.deliver()
     assert seen == [event]
     assert caplog.records == []
+
+
+def test_a_line_waits_for_its_delivery(caplog: pytest.LogCaptureFixture) -> None:
+    """What is to be logged is logged when the lock is free, in its order, and is for no hook."""
+    seen = list[Event]()
+    outbox = Outbox([seen.append])
+    event = Abandoned("m", 0.0, "GPU", "stack")
+    outbox.warn("a line with %s in it")
+    outbox.put(event)
+    assert caplog.records == []
+    outbox.deliver()
+    assert [record.getMessage() for record in caplog.records] == [
+        "a line with %s in it",
+        "the load of 'm' on GPU is abandoned",
+    ]
+    assert seen == [event]

@@ -3,8 +3,10 @@
 import logging
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, ClassVar
 
+import anyio
 import pytest
 from anyio import create_task_group
 from calls import Calls, arrived, does, error_of
@@ -12,7 +14,15 @@ from scenes import registry_of
 
 from anyload import Backend, ClosedError, Initializer, LoadError, ModelConfig, Registry
 from anyload.events import Loaded
-from anyload.testing import FakeModel, Gate, returns_at_once, settled, until, waits_at
+from anyload.testing import (
+    PATIENCE,
+    FakeModel,
+    Gate,
+    returns_at_once,
+    settled,
+    until,
+    waits_at,
+)
 
 SHORT = 0.05
 
@@ -169,6 +179,59 @@ class TestPrepare:
             gate.open()
             await until(lambda: initializer.statistics().threads == 0)
         assert second.count == 0
+
+    async def test_blocked_at_a_close(self, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A close ends with its grace, though a prepare was waiting for a hung import just then."""
+        loading = Gate()
+        registry = registry_of(
+            hung=prepares(gate.enter, "sick"),
+            same=prepares(lambda: None, "sick"),
+            running=waits_at(loading),
+        )
+        closing = Initializer(registry, prepare_timeout=PATIENCE)
+        async with Initializer(registry, prepare_timeout=SHORT) as hasty:
+            await error_of(hasty, ModelConfig("hung"))
+            async with create_task_group() as tasks:
+                calls = Calls(tasks)
+                calls.start("running", closing, ModelConfig("running"))
+                await loading.entered()
+                calls.start("same", closing, ModelConfig("same"))
+                await until(lambda: closing.statistics().preparing == 1)
+                tasks.start_soon(closing.aclose, PATIENCE)
+                assert isinstance(await calls.result("same"), ClosedError)
+                # The watchdog, after the limit of the prepare and the grace.
+                monkeypatch.setattr(closing._core, "clock", lambda: monotonic() + 2 * PATIENCE)
+                closing._core.ring()
+                with anyio.fail_after(20.0):
+                    assert isinstance(await calls.result("running"), ClosedError)
+                    assert len(await closing.aclose(PATIENCE)) == 1
+            loading.open()
+            await settled(closing)
+            gate.open()
+            await settled(hasty)
+        await until(lambda: closing.statistics().threads == 0)
+
+    async def test_no_thread_but_the_one_that_hangs_in_it(
+        self, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where the only thread hangs in a prepare and no other can start, a load is an error."""
+        registry = registry_of(hung=prepares(gate.enter), m=returns_at_once())
+
+        def start(self: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        async with Initializer(registry, prepare_timeout=SHORT) as initializer:
+            await error_of(initializer, ModelConfig("hung"))
+            assert initializer.statistics().threads == 1
+            with monkeypatch.context() as patch, anyio.fail_after(20.0):
+                patch.setattr(threading.Thread, "start", start)
+                error = await error_of(initializer, ModelConfig("m"))
+            assert type(error) is LoadError
+            assert "can't start new thread" in str(error)
+            gate.open()
+            await until(lambda: gate.inside == 0)
+            assert await initializer.init(ModelConfig("m")) is not None
+            await settled(initializer)
 
     async def test_no_thread_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where no thread can be started, a load that waits for its prepare ends too."""

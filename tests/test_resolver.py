@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import threading
 import time
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calls import GPU_THEN_LOCAL, Gpu, error_of
+from anyio import create_task_group
+from calls import GPU_THEN_LOCAL, Calls, Gpu, error_of
 from scenes import model_on_disk, registry_of
 
 from anyload import ConfigError, Initializer, ModelConfig, ModelNotFoundError, Registry
 from anyload._load.resolver import size_on_disk
-from anyload.testing import FakeModel, settled
+from anyload.testing import FakeModel, Gate, settled
 
 
 def registry() -> Registry:
@@ -187,6 +189,17 @@ async def test_a_catalogue_cannot_lead_out_of_the_root(root: Path) -> None:
         assert await refusal(initializer, "gone") == f"there is no {root / 'absent'}"
 
 
+async def test_a_catalogue_alone_takes_the_configs_of_code(root: Path) -> None:
+    """catalogue_only refuses names that are paths; a ModelConfig is the operator's own code."""
+    async with Initializer(registry(), catalogue_only=True) as initializer:
+        for config in (ModelConfig("m", root / "m"), ModelConfig("m")):
+            assert (await initializer.init(config)).config.module_id == "m"
+    options: dict[str, Any] = {"model_root": str(root), "catalogue_only": True}
+    async with Initializer(registry(), **options) as initializer:
+        config = ModelConfig("m", "../outside")
+        assert await refusal(initializer, config) == f"it lies outside the model root {root}"
+
+
 async def test_an_empty_catalogue_says_so(root: Path) -> None:
     """Nothing can be loaded by name then."""
     async with Initializer(registry(), catalogue_only=True) as initializer:
@@ -279,6 +292,90 @@ async def test_a_config_that_was_changed_is_read_again(root: Path) -> None:
         (root / "m" / "config.yml").unlink()
         error = await error_of(initializer, "m")
         assert error.reason == "the directory has no config.yml"
+
+
+async def test_a_config_with_the_time_of_the_old_one_is_read_again(root: Path) -> None:
+    """What ``cp -p`` or ``tar`` put there is seen, though size, place and time are as before."""
+    file = root / "m" / "config.yml"
+    times = (file.stat().st_atime_ns, 1_000_000_000)
+    async with Initializer(registry(), model_root=str(root)) as initializer:
+        for label in ("old", "new"):
+            before = file.stat().st_ctime_ns
+            while file.stat().st_ctime_ns == before:  # as fine as the clock of the disk
+                file.write_text(f"module_id: m\nlabel: {label}\n")
+                os.utime(file, ns=times)
+            assert (await initializer.init("m")).config.label == label
+
+
+class Contents(FakeModel):
+    """Holds what its weights file says, and waits at the gate of its class before it reads."""
+
+    gate: Gate
+
+    @classmethod
+    def load(cls, config: ModelConfig, **kwargs: Any) -> Any:
+        cls.gate.enter()
+        return cls(config, {"weights": Path(config, "weights").read_text()})
+
+
+def weights(directory: Path, text: str) -> None:
+    directory.mkdir(parents=True)
+    (directory / "config.yml").write_text("module_id: m\n")
+    (directory / "weights").write_text(text)
+
+
+@pytest.mark.parametrize("below", ["", "/model"])
+async def test_a_model_that_was_moved_is_not_the_one_that_took_its_place(
+    tmp_path: Path, below: str
+) -> None:
+    """A link follows a model that is renamed; what is published in its place is another model."""
+    weights(Path(f"{tmp_path}/v1{below}"), "old")
+    (tmp_path / "current").symlink_to("v1")
+    current, new = f"{tmp_path}/current{below}", f"{tmp_path}/v1{below}"
+    Contents.gate = Gate(open=True)
+    async with Initializer(registry_of(m=Contents)) as initializer:
+        await initializer.init(current)
+        (tmp_path / "v1").rename(tmp_path / "v1-old")
+        (tmp_path / "current").unlink()
+        (tmp_path / "current").symlink_to("v1-old")
+        weights(Path(new), "new")
+        Contents.gate = Gate()
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("current", initializer, current)
+            await Contents.gate.entered()
+            calls.start("new", initializer, new)
+            await Contents.gate.entered(2)
+            Contents.gate.open()
+            found = [(await calls.result(name)).kwargs["weights"] for name in ("current", "new")]
+        assert found == ["old", "new"]
+        await settled(initializer)
+
+
+async def test_what_is_gone_is_forgotten_when_it_is_asked_for(root: Path) -> None:
+    """Nothing is remembered of a model that was deleted, once that has been noticed."""
+    async with Initializer(registry(), model_root=str(root)) as initializer:
+        resolver = initializer._resolver
+        await initializer.init("m")
+        assert (len(resolver._directories), len(resolver._places)) == (1, 1)
+        shutil.rmtree(root / "m")
+        assert await error_of(initializer, "m")
+        assert (len(resolver._directories), len(resolver._places)) == (0, 0)
+
+
+async def test_no_more_is_remembered_than_there_is_room_for(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many models there were, what is remembered of them stays below a limit."""
+    monkeypatch.setattr("anyload._load.resolver.MOST_CACHED", 3)
+    names = [model_on_disk(root, "m", f"model-{number}") for number in range(8)]
+    async with Initializer(registry()) as initializer:
+        resolver = initializer._resolver
+        for _ in range(2):
+            models = await initializer.init_many(names)
+            assert [model.config.model_path for model in models.values()] == names
+            assert 1 <= len(resolver._directories) <= 3
+            assert 1 <= len(resolver._places) <= 3
 
 
 async def test_a_config_that_is_written_meanwhile_is_read(

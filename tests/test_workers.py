@@ -1,6 +1,8 @@
 """Worker threads: they end when idle, miss no call, and keep no dropped initializer."""
 
+import gc
 import threading
+from collections.abc import Iterator
 
 import anyio
 import pytest
@@ -59,7 +61,7 @@ def test_a_call_to_a_worker_that_gives_up_is_not_lost(monkeypatch: pytest.Monkey
     assert workers.count == 1  # the one thread took both calls
     workers.dismiss()
     source.left.entered_sync()
-    assert workers.count == workers.coming == 0
+    assert (workers.count, workers.coming) == (0, False)
     assert parked[:2] == [False, True]
 
 
@@ -75,8 +77,135 @@ def test_a_thread_that_finds_its_source_gone_ends(monkeypatch: pytest.MonkeyPatc
     (thread,) = threads
     thread.start()
     thread.join(30.0)
-    assert workers.count == workers.coming == 0
+    assert (workers.count, workers.coming) == (0, False)
     assert gate.count == 0
+
+
+def test_an_interrupt_as_a_thread_starts_loses_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a Ctrl-C in ``Thread.start``, which did start it, the next load is a load."""
+    before, really = set(threading.enumerate()), threading.Thread.start
+    interrupts = [KeyboardInterrupt()]
+
+    def start(thread: threading.Thread) -> None:
+        really(thread)
+        if interrupts and thread.name.startswith("anyload-worker"):
+            raise interrupts.pop()
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    initializer = Initializer(registry_of(m=returns_at_once()))
+    workers = initializer._core.workers
+    with pytest.raises(KeyboardInterrupt):
+        initializer.init_sync(ModelConfig("m"))
+    while not workers._idle:
+        threading.Event().wait(0.001)
+    assert initializer.init_sync(ModelConfig("m"), timeout=20.0) is not None
+    threads = set(threading.enumerate()) - before
+    assert (len(threads), workers.count, workers.coming) == (1, 1, False)
+    assert initializer.close() == ()
+    for thread in threads:
+        thread.join(30.0)
+    assert (workers.count, workers.coming) == (0, False)
+
+
+def test_an_interrupt_as_an_idle_worker_is_called_loses_no_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a Ctrl-C just before the call, the worker, idle no more, is called all the same."""
+    really, interrupts = Worker.call, [KeyboardInterrupt()]
+
+    def call(worker: Worker) -> None:
+        if interrupts:
+            raise interrupts.pop()
+        really(worker)
+
+    initializer = Initializer(registry_of(m=returns_at_once()))
+    workers = initializer._core.workers
+    initializer.init_sync(ModelConfig("m"))
+    while not workers._idle:
+        threading.Event().wait(0.001)
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "call", call)
+        with pytest.raises(KeyboardInterrupt):
+            initializer.init_sync(ModelConfig("m"))
+    while not workers._idle:
+        threading.Event().wait(0.001)
+    assert initializer.init_sync(ModelConfig("m"), timeout=20.0) is not None
+    assert workers.count == 1
+    assert initializer.close() == ()
+    assert (workers.count, workers.coming) == (0, False)
+
+
+class Collects(list[Worker]):
+    """A list of workers in the middle of whose changes the garbage collector comes by."""
+
+    def pop(self, *index: int) -> Worker:  # type: ignore[override]
+        worker = super().pop(*index)
+        gc.collect()
+        return worker
+
+    def remove(self, worker: Worker) -> None:
+        super().remove(worker)
+        gc.collect()
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """What the test leaves as garbage is there until the test has it collected."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_the_garbage_collector_may_call_a_worker_in_the_middle_of_a_call() -> None:
+    """What is collected there, a waiting coroutine for example, calls a worker of its own."""
+    source = Source(Gate(open=True))
+    workers = Workers(source, "test")
+
+    class Waits:
+        """Leaves its load when it is collected."""
+
+        def __init__(self) -> None:
+            self.cycle = self
+
+        def __del__(self) -> None:
+            workers.call()
+
+    workers._idle = Collects()
+    workers.call()
+    source.gate.entered_sync()
+    while not workers._idle:
+        threading.Event().wait(0.001)
+    Waits()
+    calling = threading.Thread(target=workers.call, daemon=True)
+    calling.start()
+    calling.join(20.0)
+    assert not calling.is_alive()
+    source.gate.entered_sync(3)
+    workers.dismiss()
+    source.left.entered_sync(2)
+    assert (workers.count, workers.coming) == (0, False)
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_the_garbage_collector_may_dismiss_a_worker_that_gives_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An initializer may be collected by its own worker, which ends all the same."""
+    monkeypatch.setattr(worker_threads, "IDLE_SECONDS", 0.05)
+    source = Source(gate := Gate())
+    source.cycle = source  # type: ignore[attr-defined]
+    workers = Workers(source, "retires")
+    workers._idle = Collects()
+    workers.call()
+    gate.entered_sync()
+    (thread,) = (one for one in threading.enumerate() if one.name == "retires-1")
+    del source
+    gate.open()
+    thread.join(20.0)
+    assert not thread.is_alive()
+    assert workers._dismissed
+    assert (workers.count, workers.coming) == (0, False)
 
 
 async def test_a_thread_that_is_late_runs_no_load_that_nobody_wants(
@@ -86,9 +215,9 @@ async def test_a_thread_that_is_late_runs_no_load_that_nobody_wants(
     entrance, stuck, fallback = Gate(), Gate(), Gate(open=True)
     live = worker_threads._live
 
-    def late(workers: Workers) -> None:
+    def late(workers: Workers, worker: Worker) -> None:
         entrance.enter()
-        live(workers)
+        live(workers, worker)
 
     monkeypatch.setattr(worker_threads, "_live", late)
     registry = two_backends()

@@ -15,7 +15,7 @@ from .reports import Attempt, StuckLoad, seconds
 
 Row = tuple[str, ...]
 
-LOAD_COLUMNS = ("model", "module", "backend", "load", "queued", "attempts")
+LOAD_COLUMNS = ("model", "module", "backend", "device", "memory", "load", "queued", "attempts")
 PLAN_COLUMNS = ("model", "module", "backend", "decision", "implementation or reason")
 DOCTOR_COLUMNS = (
     *("model", "verdict", "declare", "declared", "import", "load", "gap", "GIL"),
@@ -26,7 +26,8 @@ JSON_KEYS = """\
 the document of load --json:
   config, seconds
   models     of each: model, loaded, module_id, backend, load_seconds, queue_seconds,
-             total_seconds, error
+             total_seconds, error, device, memory_bytes, warnings, changes (of process-wide
+             state, as text)
     attempts   of each: backend, outcome, reason, implementation, load_seconds, queue_seconds
   abandoned  loads that never ended; of each: model, backend, age, stack
 the document of plan --json:
@@ -44,9 +45,9 @@ the document of doctor --json:
                files_left, changes
     together   loads at once; loads, at_once, unsafe, errors, wrong, changes, afterwards
                both, where they came to no end: how (failed, crashed or hung), reason
-module_id, backend, error, implementation and the load_seconds of an attempt may be null; of a
-doctor's models together, exclusive_group, the figures of memory and files_left may. An outcome is
-loaded, skipped, declined, raised, timed_out, stalled or cancelled."""
+module_id, backend, error, device, memory_bytes, implementation, the load_seconds of an attempt,
+and doctor's models together, exclusive_group, the figures of memory and files_left may be null.
+An outcome is loaded, skipped, declined, raised, timed_out, stalled or cancelled."""
 
 
 class Planned(NamedTuple):
@@ -78,6 +79,8 @@ def _load_row(outcome: LoadOutcome) -> Row:
         report.model,
         report.module_id or "-",
         report.backend or "-",
+        report.observed.device or "-",
+        _megabytes(report.observed.memory_bytes),
         seconds(report.load_seconds),
         seconds(report.queue_seconds),
         _attempts_cell(report.attempts) or _one_line(outcome.error),
@@ -151,6 +154,10 @@ def _load_entry(outcome: LoadOutcome) -> dict[str, Any]:
         "queue_seconds": report.queue_seconds,
         "total_seconds": report.total_seconds,
         "error": outcome.error and error_text(outcome.error),
+        "device": report.observed.device,
+        "memory_bytes": report.observed.memory_bytes,
+        "warnings": list(report.observed.warnings),
+        "changes": [str(change) for change in report.observed.changes],
         "attempts": [
             {
                 "backend": attempt.backend,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from anyio.lowlevel import checkpoint
 
@@ -14,13 +14,11 @@ from ._load.call import current_turn
 from ._load.callers import Callers
 from ._load.flight import Flight, Turn
 from ._load.inside import Inside
-from ._load.requests import Request
+from ._load.requests import BulkRequests, NameSeat
 from ._load.waiters import AsyncSeat, current_bell
 from .errors import BulkLoadError
 from .model_config import Model
 from .reports import LoadReport
-
-T = TypeVar("T")
 
 PORTION = 64
 """How many loads are begun before the loop gets a turn: about half a millisecond's worth."""
@@ -43,18 +41,15 @@ class LoadOutcome:
     report: LoadReport
 
 
-class BulkSeat:
+class BulkSeat(NameSeat):
     """The bulk's seat in one flight."""
 
-    __slots__ = ("bulk", "count", "error", "flight", "lost", "models")
+    __slots__ = ("bulk", "error", "models")
 
-    flight: Flight
-
-    def __init__(self, bulk: BulkLoad, models: tuple[Any, ...]) -> None:
+    def __init__(self, bulk: BulkLoad, requests: BulkRequests, models: tuple[Any, ...]) -> None:
+        super().__init__(requests)
         self.bulk = bulk
         self.models = models
-        self.count = 1
-        self.lost = False
         # What kept it from getting a flight at all; inside a load only.
         self.error: Exception | None = None
 
@@ -73,6 +68,11 @@ class BulkLoad:
 
     It is not a generator, so leaving it early needs no closing to be waited for: use it in
     ``async with``, and what has not landed by the end is left as a cancelled caller leaves it.
+
+    Names of one model share its load, however late it is found out that they are one. What has
+    been taken by then is kept for them until the last name has been read.
+
+    Inside a load it runs on the thread at hand, and loads the next when it is asked for the next.
     """
 
     def __init__(
@@ -80,21 +80,19 @@ class BulkLoad:
         callers: Callers,
         inside: Inside,
         spelling: Callable[[Any], Hashable],
-        request: Callable[[Any], Request],
+        requests: BulkRequests,
         models: Iterable[Model],
         priority: int,
     ) -> None:
         self._callers = callers
         self._inside = inside
-        self._request = request
+        self._requests = requests
         self._priority = priority
-        groups: dict[Hashable, tuple[Any, ...]] = {}
-        for model in dict.fromkeys(models):
-            key = spelling(model)
-            groups[key] = (*groups.get(key, ()), model)
-        self.models = [model for group in groups.values() for model in group]
-        self._to_submit = deque(groups.values())
-        self._outstanding = len(groups)
+        self.models = list(dict.fromkeys(models))
+        self._to_submit = deque(_grouped(((model,) for model in self.models), spelling))
+        self._grouped_by_disk = False
+        self._outstanding = 0
+        self._left = False
         self._seats: list[BulkSeat] = []
         self._landed: deque[BulkSeat] = deque()
         self._untaken: deque[BulkSeat] = deque()
@@ -103,7 +101,8 @@ class BulkLoad:
         self._rung = False
 
     async def __aenter__(self) -> Self:
-        await self._submit()
+        if current_turn() is None:
+            await self._submit()
         return self
 
     async def __aexit__(
@@ -129,8 +128,12 @@ class BulkLoad:
 
     async def landed(self) -> list[BulkSeat]:
         """Wait for flights to land, and return their seats, not taken yet; none after the last."""
-        await self._submit()
-        while not self._landed:
+        parent = current_turn()
+        if parent is None:
+            await self._submit()
+        elif self._to_submit:
+            self._load_inside(parent)
+        while not self._landed or self._left:
             if self._outstanding == 0:
                 return []
             assert self._bell_seat is not None
@@ -150,41 +153,40 @@ class BulkLoad:
                 yield (seat, *next(taken)) if seat.error is None else (seat, None, seat.error)
 
     def _outcomes(self, seat: BulkSeat) -> list[LoadOutcome]:
+        self._requests.keep(seat)
         ((_, value, error),) = self.take([seat])
         report = seat.flight.report()
         return [LoadOutcome(model, value, error, report) for model in seat.models]
 
     def leave(self) -> None:
         """Go without the outcomes that were not taken."""
+        self._left = True  # what lands from now on is nothing to us
         seats, self._seats = self._seats, []
         self._to_submit.clear()
         self._landed.clear()
         self._untaken.clear()
         self._outstanding = 0
+        self._requests.leave()
         for seat in seats:
             if seat.count:  # not taken yet
                 self._callers.leave(seat)
 
     def has_landed(self, seat: BulkSeat) -> bool:
         """Take note of a flight that has landed; any thread may call this."""
+        self._requests.landed(seat)
         self._landed.append(seat)
-        if self._rung:
+        assert self._bell_seat is not None
+        if self._rung and not self._bell_seat.bell.ended:
             return True
         # Two threads may both get here and both ring, which does no harm.
         self._rung = True
-        assert self._bell_seat is not None
-        return self._bell_seat.wake()
+        if self._bell_seat.wake():
+            return True
+        self._rung = False  # so that the next one hears of it too
+        return False
 
     async def _submit(self) -> None:
         if not self._to_submit:
-            return
-        parent = current_turn()
-        if parent is not None:
-            try:
-                self._load_inside(parent)
-            except BaseException:
-                self.leave()
-                raise
             return
         self._bell_seat = AsyncSeat(current_bell())
         try:
@@ -192,6 +194,8 @@ class BulkLoad:
                 requests = [self._next() for _ in range(min(PORTION, len(self._to_submit)))]
                 self._callers.join_all(requests, self._priority)
                 self._seats += [seat for _, _, seat in requests]
+                self._outstanding += len(requests)
+                self._requests.joined(requests)
                 if self._to_submit:
                     await checkpoint()
         except BaseException:
@@ -200,12 +204,15 @@ class BulkLoad:
 
     def _next(self) -> tuple[Hashable | None, Flight, BulkSeat]:
         models = self._to_submit.popleft()
-        key, begin = self._request(models[0])
-        return key, begin(), BulkSeat(self, models)
+        return self._requests.request(models[0], BulkSeat(self, self._requests, models))
 
     def _load_inside(self, parent: Turn) -> None:
-        """Load one after another on the thread of the load that this loop is run in."""
-        while self._to_submit:
+        """Load the next one on the thread of the load that this loop is run in."""
+        try:
+            if not self._grouped_by_disk:
+                # This thread may block, so it is known from the start which names are one model.
+                self._grouped_by_disk = True
+                self._to_submit = deque(_grouped(self._to_submit, self._requests.real_key))
             key, begun, seat = self._next()
             seat.flight = begun
             try:
@@ -214,8 +221,27 @@ class BulkLoad:
             except Exception as error:
                 seat.error = error
                 seat.count = 0
-            self._seats.append(seat)
-            self._landed.append(seat)
+                if not begun.settled_at:  # it never took off
+                    begun.settled_at = begun.created
+        except BaseException:
+            self.leave()
+            raise
+        self._requests.landed(seat)
+        self._seats.append(seat)
+        self._landed.append(seat)
+        self._outstanding += 1
+
+
+def _grouped(
+    groups: Iterable[tuple[Any, ...]], key_of: Callable[[Any], Hashable | None]
+) -> Iterable[tuple[Any, ...]]:
+    """Join the groups whose first models have equal keys; None is equal to nothing."""
+    joined: dict[Hashable, tuple[Any, ...]] = {}
+    for group in groups:
+        key = key_of(group[0])
+        key = group[0] if key is None else key
+        joined[key] = (*joined.get(key, ()), *group)
+    return joined.values()
 
 
 async def load_many(bulk: BulkLoad, *, fail_fast: bool) -> dict[Any, Any]:
@@ -231,25 +257,24 @@ async def load_many(bulk: BulkLoad, *, fail_fast: bool) -> dict[Any, Any]:
     except BaseException:
         bulk.leave()
         raise
-    values: dict[Any, Any] = {}
+    # In the order given; no model is None.
+    models: dict[Any, Any] = dict.fromkeys(bulk.models)
     errors: dict[Any, Exception] = {}
     for seat, value, error in bulk.take(landed):
         if error is None:
-            values.update(dict.fromkeys(seat.models, value))
+            models.update(dict.fromkeys(seat.models, value))
         else:
             errors.update(dict.fromkeys(seat.models, error))
     bulk.leave()
-    models = _in_order(bulk.models, values)
     if not failed:
         return models
-    errors = _in_order(bulk.models, errors)
+    failures = {model: errors[model] for model in models if model in errors}
+    models = {model: value for model, value in models.items() if value is not None}
+    left = len(bulk.models) - len(models) - len(failures)
+    also = f"; {left} {'was' if left == 1 else 'were'} left" if left else ""
     raise BulkLoadError(
-        f"{len(errors)} of {len(bulk.models)} models did not load",
-        list(errors.values()),
+        f"{len(failures)} of {len(bulk.models)} models did not load{also}",
+        list(failures.values()),
         models,
-        errors,
+        failures,
     )
-
-
-def _in_order(models: Iterable[Any], found: Mapping[Any, T]) -> dict[Any, T]:
-    return {model: found[model] for model in models if model in found}

@@ -117,6 +117,8 @@ def _load(args: argparse.Namespace, out: TextIO) -> int:
     for outcome in outcomes:
         if outcome.error is not None:
             _tell(f"error: {error_text(outcome.error)}")
+        for warning in outcome.report.observed.warnings:
+            _tell(f"warning: {outcome.report.model}: {warning}")
     for load in abandoned:
         _tell(f"warning: still running: {load}")
     return OK if loaded == len(outcomes) else FAILED
@@ -158,18 +160,20 @@ def _examine(args: argparse.Namespace, out: TextIO) -> int:
     """Be the process of one examination, which ``_doctor`` has started."""
     from . import _examination as examination
 
-    # Where it hangs, should it be killed.
-    faulthandler.dump_traceback_later(0.8 * args.timeout)
+    # It says where it hangs, and ends; even where no Python runs, and nobody is there to kill it.
+    faulthandler.dump_traceback_later(args.timeout, exit=True)
     (model,) = args.models
+    asked = (args.config, args.name, model, args.timeout)
     gather: Callable[[], Any] = (
-        partial(examination.examine_alone, args.config, args.name, model, args.timeout)
+        partial(examination.examine_alone, *asked)
         if args.examine == "alone"
-        else partial(examination.examine_together, args.config, args.name, model, args.rounds)
+        else partial(examination.examine_together, *asked, args.rounds)
     )
     try:
         document = asdict(_on_loop(args.loop, gather))
-    except* (examination.NotLoadedError, AnyloadError) as group:
-        document = {"error": str(group.exceptions[0])}
+    except* Exception as group:
+        (error, *_) = group.exceptions
+        document = {"error": error_text(error)}
     faulthandler.cancel_dump_traceback_later()
     _write_json(out, document)
     return OK

@@ -223,7 +223,7 @@ def validate_backend_config(
         raise ConfigError(
             source,
             [
-                Problem(f"{where}.{dotted(place)}" if place else where, what)
+                Problem(".".join(filter(None, (where, dotted(place)))), what)
                 for place, what in problems_of(error, model)
             ],
         ) from None

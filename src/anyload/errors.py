@@ -14,7 +14,7 @@
     ├── ClosedError             the initializer is closed
     ├── IntegrityError          a file is not what it should be
     ├── UnsafeArchiveError      an archive that could write outside its directory
-    ├── UnsafePickleError       a pickle, which is code, that nobody has allowed
+    ├── UnsafePickleError       a file that is code, a pickle say, and that nobody has allowed
     ├── MissingExtraError       a framework that is not installed
     ├── WrongDeviceError        a framework took another device than the one asked for
     └── BulkLoadError           some models of a bulk did not load (also an ExceptionGroup)
@@ -280,7 +280,7 @@ class UnsafeArchiveError(AnyloadError):
 
 
 class UnsafePickleError(AnyloadError):
-    """A file is a pickle: loading it runs whatever code it holds, and nobody has allowed that.
+    """Loading a file would run code that is in it, and nobody has allowed that.
 
     Args:
         path: the file.

@@ -123,12 +123,15 @@ class Change:
 def _read(one: ProcessGlobal) -> Any:
     try:
         return one.read()
-    except Exception:
+    except BaseException:  # not even a SystemExit: this is only a look
         return ABSENT
 
 
 def _same(before: Any, after: Any) -> bool:
-    return before is after or (type(before) is type(after) and bool(before == after))
+    try:
+        return before is after or (type(before) is type(after) and bool(before == after))
+    except Exception:  # two arrays, for example
+        return False
 
 
 def _only(values: dict[Any, Any], *, unlike: dict[Any, Any]) -> dict[Any, Any]:
@@ -149,13 +152,6 @@ def _identity(value: Any) -> str:
     return f"{getattr(value, '__qualname__', type(value).__qualname__)} at {id(value):#x}"
 
 
-def _put_filters(filters: tuple[Any, ...]) -> None:
-    warnings.filters[:] = filters  # type: ignore[index]  # a list, whatever typeshed says
-    # Leaving catch_warnings is the public way to have the registries of seen warnings dropped.
-    with warnings.catch_warnings():
-        pass
-
-
 def _names(values: Mapping[str, str]) -> str:
     # Not the values: an environment holds secrets.
     return ", ".join(sorted(values)) or "none"
@@ -165,8 +161,7 @@ def _stream(name: str) -> ProcessGlobal:
     return ProcessGlobal(
         f"sys.{name}",
         lambda: getattr(sys, name),
-        lambda value: setattr(sys, name, value),
-        _identity,
+        show=_identity,
     )
 
 
@@ -175,32 +170,22 @@ def _handlers() -> dict[str, Any]:
 
 
 PYTHON: tuple[ProcessGlobal, ...] = (
-    ProcessGlobal("the working directory", os.getcwd, os.chdir),
+    ProcessGlobal("the working directory", os.getcwd),
     _stream("stdin"),
     _stream("stdout"),
     _stream("stderr"),
     ProcessGlobal(
         "the warnings filters",
         lambda: tuple(warnings.filters),
-        _put_filters,
-        lambda value: f"{len(value)} filters, the first {value[:1]}",
+        show=lambda value: f"{len(value)} filters, the first {value[:1]}",
     ),
-    # Many set variables for the libraries that they load next, and mean it.
-    ProcessGlobal("the environment", lambda: dict(os.environ), None, _names),
-    ProcessGlobal(
-        "the locale",
-        lambda: locale.setlocale(locale.LC_ALL),
-        lambda value: locale.setlocale(locale.LC_ALL, value),
-    ),
-    ProcessGlobal("sys.excepthook", lambda: sys.excepthook, None, _identity),
-    ProcessGlobal("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
-    ProcessGlobal("the switch interval", sys.getswitchinterval, sys.setswitchinterval),
-    ProcessGlobal(
-        "whether the garbage collector is on",
-        gc.isenabled,
-        lambda on: gc.enable() if on else gc.disable(),
-    ),
-    # Only the main thread can install a handler, and that may be busy.
+    ProcessGlobal("the environment", lambda: dict(os.environ), show=_names),
+    ProcessGlobal("the locale", lambda: locale.setlocale(locale.LC_ALL)),
+    ProcessGlobal("sys.excepthook", lambda: sys.excepthook, show=_identity),
+    ProcessGlobal("the recursion limit", sys.getrecursionlimit),
+    ProcessGlobal("the switch interval", sys.getswitchinterval),
+    ProcessGlobal("whether the garbage collector is on", gc.isenabled),
     ProcessGlobal("the signal handlers", _handlers),
 )
-"""What of Python's own any loader may change."""
+"""What of Python's own any loader may change. It is told of and never put back: the application,
+which shares it and is no load, may have changed it meanwhile, and mean it."""

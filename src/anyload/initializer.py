@@ -162,6 +162,7 @@ class Initializer:
             ReentrantLoadError: inside a load: it would wait for itself.
             ClosedError: the initializer is closed.
         """
+        _require_priority(priority)
         parent = current_turn()
         if parent is not None:
             # A loop that is run inside a load. It has nothing better to do than to load here:
@@ -202,17 +203,19 @@ class Initializer:
             LoadCancelled: inside a load: that load is no longer wanted.
             AnyloadError: as in `init`.
         """
+        _require_priority(priority)
         parent = current_turn()
         if parent is not None:
             return self._load_inside(parent, model, key, priority, load_kwargs, timeout)
         shared, begin = self._requests.for_one(model, key, priority, load_kwargs)
         seat = self._callers.thread_seat()
-        self._callers.join_all([(shared, begin(), seat)], priority)
         try:
+            self._callers.join_all([(shared, begin(), seat)], priority)
             if not seat.wait(timeout):
                 raise TimeoutError(f"loading {self._resolver.label(model)!r} took over {timeout} s")
         except BaseException:
-            self._callers.leave(seat)
+            if seat.seated:
+                self._callers.leave(seat)
             raise
         return self._callers.take(seat)
 
@@ -281,6 +284,7 @@ class Initializer:
         return self._bulk(models, priority, load_kwargs)
 
     def _bulk(self, models: Iterable[Model], priority: int, kwargs: dict[str, Any]) -> BulkLoad:
+        _require_priority(priority)
         request = self._requests.for_bulk(priority, kwargs)
         return BulkLoad(
             self._callers, self._inside, self._resolver.spelling, request, models, priority
@@ -348,10 +352,12 @@ class Initializer:
             The loads that were abandoned and whose threads are still running. While there are
             any, the process may not exit cleanly: see `exit_process`.
         """
+        _require_grace(grace)
         return await self._ending.aclose(grace)
 
     def close(self, grace: float = GRACE_SECONDS) -> tuple[StuckLoad, ...]:
         """Close from a plain thread; as `aclose` otherwise."""
+        _require_grace(grace)
         return self._ending.close(grace)
 
     async def __aenter__(self) -> Self:
@@ -363,7 +369,10 @@ class Initializer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.aclose()
+        if kind is GeneratorExit:  # the coroutine was closed: it cannot wait for anything
+            self._ending.at_once()
+        else:
+            await self.aclose()
 
     def __enter__(self) -> Self:
         return self
@@ -374,4 +383,17 @@ class Initializer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        if kind is GeneratorExit:  # nobody waits for what is after this
+            self._ending.at_once()
+        else:
+            self.close()
+
+
+def _require_priority(priority: object) -> None:
+    if type(priority) is not int:
+        raise TypeError(f"priority is a whole number, not {priority!r}")
+
+
+def _require_grace(grace: object) -> None:
+    if isinstance(grace, bool) or not isinstance(grace, (int, float)) or not grace >= 0:
+        raise ValueError(f"grace is a number of seconds, 0 or more, not {grace!r}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 FEATURES = 8
+ROUNDS = 3
 
 
 def rows(count: int) -> tuple[Any, Any]:
@@ -26,17 +29,31 @@ def forest(trees: int = 3, *, count: int = 200, copies: int = 1) -> Any:
     return made
 
 
-def xgboost_booster(*, depth: int = 3, rounds: int = 3, count: int = 200) -> Any:
-    """Return a booster of XGBoost."""
+def xgboost_booster(*, depth: int = 3, count: int = 200, copies: int = 1) -> Any:
+    """Return a booster of XGBoost; copies of its trees make it as big as by training."""
     import xgboost
 
     features, labels = rows(count)
-    options = {"objective": "binary:logistic", "max_depth": depth, "nthread": 2}
-    return xgboost.train(options, xgboost.DMatrix(features, label=labels), rounds)
+    options = {"objective": "binary:logistic", "max_depth": depth, "nthread": 1}
+    options["min_child_weight"] = 0
+    made = xgboost.train(options, xgboost.DMatrix(features, label=labels), ROUNDS)
+    if copies == 1:
+        return made
+    whole = json.loads(made.save_raw("json"))
+    model = whole["learner"]["gradient_booster"]["model"]
+    model["trees"] = [
+        {**tree, "id": place * ROUNDS + tree["id"]}
+        for place in range(copies)
+        for tree in model["trees"]
+    ]
+    model["tree_info"] *= copies
+    model["iteration_indptr"] = list(range(copies * ROUNDS + 1))
+    model["gbtree_model_param"]["num_trees"] = str(copies * ROUNDS)
+    return xgboost.Booster(model_file=bytearray(json.dumps(whole).encode()))
 
 
-def lightgbm_booster(*, leaves: int = 7, rounds: int = 3, count: int = 200) -> Any:
-    """Return a booster of LightGBM."""
+def lightgbm_booster(*, leaves: int = 7, count: int = 200, copies: int = 1) -> Any:
+    """Return a booster of LightGBM; copies of its trees make it as big as by training."""
     import lightgbm
 
     features, labels = rows(count)
@@ -45,9 +62,17 @@ def lightgbm_booster(*, leaves: int = 7, rounds: int = 3, count: int = 200) -> A
         "verbose": -1,
         "num_leaves": leaves,
         "min_data_in_leaf": 2,
-        "num_threads": 2,
+        "num_threads": 1,
     }
-    return lightgbm.train(options, lightgbm.Dataset(features, label=labels), rounds)
+    made = lightgbm.train(options, lightgbm.Dataset(features, label=labels), ROUNDS)
+    if copies == 1:
+        return made
+    head, *trees = re.split("^Tree=[0-9]+\n", made.model_to_string(), flags=re.MULTILINE)
+    trees[-1], end, tail = trees[-1].partition("end of trees\n")
+    trees = [f"Tree={place}\n{tree}" for place, tree in enumerate(trees * copies)]
+    sizes = " ".join(str(len(tree)) for tree in trees)
+    head = re.sub("tree_sizes=.*", f"tree_sizes={sizes}", head)
+    return lightgbm.Booster(model_str="".join([head, *trees, end, tail]))
 
 
 def spacy_pipeline(path: Path, *, words: int = 0) -> Path:

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import made as make
 import numpy as np
@@ -31,7 +32,7 @@ def model(made: Path) -> Path:
     [("torch", TorchTensors, torch.Tensor), ("numpy", NumpyTensors, np.ndarray)],
 )
 async def test_a_file_loads_and_is_released(
-    framework: str, kind: type, tensor: type, loader: Loader, model: Path
+    framework: str, kind: Any, tensor: type, loader: Loader, model: Path
 ) -> None:
     """Its tensors are those of the framework; the report says where they are, and their size."""
     loaded, report = await loader.load("safetensors", model, framework=framework)

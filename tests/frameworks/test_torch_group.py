@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,14 @@ def grouped(models: Path) -> list[ModelConfig]:
 
 
 @pytest.fixture
+def another() -> Iterator[Gate]:
+    """A second gate, opened too when the test has ended."""
+    another = Gate()
+    yield another
+    another.open()
+
+
+@pytest.fixture
 def inside(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> Inside:
     inside = Inside(gate)
     for owner, name in ((transformers.AutoModel, "from_pretrained"), (torch.export, "load")):
@@ -87,8 +95,8 @@ async def test_loads_of_the_group_never_overlap(
         async with create_task_group() as tasks:
             for number in range(EACH):
                 for model in grouped:
-                    tasks.start_soon(partial(one.init, model, key=(model, number)))
-                    tasks.start_soon(partial(other.init, model, key=(model, number)))
+                    tasks.start_soon(partial(one.init, model, key=(model.module_id, number)))
+                    tasks.start_soon(partial(other.init, model, key=(model.module_id, number)))
         await settled(one)
         await settled(other)
     assert (inside.most, inside.ever) == (1, 2 * EACH * len(grouped))
@@ -98,7 +106,7 @@ async def test_nor_with_one_that_was_abandoned(
     loader: Loader, grouped: list[ModelConfig], models: Path, gate: Gate, inside: Inside
 ) -> None:
     """Whoever gave up on it: the others begin when its thread has ended, and no earlier."""
-    short, long = ([{"type": "LOCAL", "timeout": seconds}] for seconds in (0.2, 60))
+    short, long = [{"type": "LOCAL", "timeout": 0.2}], [{"type": "LOCAL", "timeout": 60}]
     number_waiting = EACH * len(grouped)
     async with (
         loader.initializer(backend_priority=short) as one,
@@ -110,7 +118,7 @@ async def test_nor_with_one_that_was_abandoned(
         async with create_task_group() as tasks:
             for number in range(EACH):
                 for model in grouped:
-                    tasks.start_soon(partial(other.init, model, key=(model, number)))
+                    tasks.start_soon(partial(other.init, model, key=(model.module_id, number)))
             await until(lambda: other.statistics().queued == number_waiting)
             # The slots are free, for those of no group.
             await other.init(ModelConfig("onnx", models / "tiny.onnx"))
@@ -124,19 +132,23 @@ async def test_nor_with_one_that_was_abandoned(
 
 
 async def test_loads_of_other_groups_and_of_none_overlap_with_it(
-    loader: Loader, grouped: list[ModelConfig], models: Path, gate: Gate, inside: Inside
+    loader: Loader,
+    grouped: list[ModelConfig],
+    models: Path,
+    gate: Gate,
+    another: Gate,
+    inside: Inside,
 ) -> None:
     """While one of the group is in its load, one of another group is, and one of none ends."""
-    elsewhere = Gate()
-    loader.registry.module("elsewhere")(waits_at(elsewhere, exclusive_group="another"))
+    loader.registry.module("elsewhere")(waits_at(another, exclusive_group="another"))
     async with loader.initializer() as initializer:
         async with create_task_group() as tasks:
             tasks.start_soon(initializer.init, grouped[0])
             tasks.start_soon(initializer.init, ModelConfig("elsewhere"))
             await gate.entered()
-            await elsewhere.entered()
+            await another.entered()
             await initializer.init(ModelConfig("onnx", models / "tiny.onnx"))
-            assert (inside.now, elsewhere.inside) == (1, 1)
+            assert (inside.now, another.inside) == (1, 1)
             gate.open()
-            elsewhere.open()
+            another.open()
         await settled(initializer)

@@ -36,15 +36,15 @@ class Callers:
         Raises:
             ClosedError: the initializer is closed.
         """
-        with self._core.process.lock:
+        with self._core.transition(), self._core.lock:
             flight = self._find(key, priority)
-            cohort = _seated(flight, bell) if flight is not None else None
+            cohort = self._seated(flight, bell) if flight is not None else None
         if cohort is None:
             begun = begin()
-            with self._core.transition() as todo:
+            with self._core.transition() as todo, self._core.lock:
                 # Another thread may have begun one meanwhile.
                 flight = self._find(key, priority)
-                cohort = _seated(flight or begun, bell)
+                cohort = self._seated(flight or begun, bell)
                 if flight is None:
                     self._open(begun, key, todo)
         return cohort
@@ -67,7 +67,7 @@ class Callers:
             requests: for each, the key, the flight to begin if the key has none, and the seat.
             priority: higher goes first.
         """
-        with self._core.transition() as todo:
+        with self._core.transition() as todo, self._core.lock:
             for key, begun, seat in requests:
                 self.sit(key, begun, seat, priority, todo)
 
@@ -76,9 +76,10 @@ class Callers:
     ) -> None:
         """Take a seat in one flight, under the lock; see `join_all`."""
         found = self._find(key, priority)
-        flight = seat.flight = found or begun
+        flight = found or begun
         flight.seats = (*flight.seats, seat)
         flight.waiting += 1
+        seat.flight = flight  # last: from here on it can leave
         if found is None:
             self._open(begun, key, todo)
 
@@ -87,19 +88,19 @@ class Callers:
 
     def leave(self, seat: Cohort | Any) -> None:
         """Go without the result. Synchronous, so that it is safe under any kind of cancelling."""
-        if self._core.process.lock.mine():
+        if self._core.lock.mine():
             # The garbage collector, run by an allocation under the lock, has closed a coroutine
             # that was waiting here. This very thread comes by again when it has let go.
-            self._core.process.lock.put_off(partial(self.leave, seat))
+            self._core.lock.put_off(partial(self.leave, seat))
             return
-        with self._core.transition() as todo:
+        with self._core.transition() as todo, self._core.lock:
             if not seat.lost:
                 seat.count -= 1
                 self._core.flights.leave(seat.flight, 1, todo)
 
     def take_all(self, seats: Sequence[Any]) -> list[tuple[Any, Exception | None]]:
         """Return for each seat its model, or what its flight ended with, as a fresh instance."""
-        with self._core.process.lock:
+        with self._core.transition(), self._core.lock:
             results = [_take(seat) for seat in seats]
         return [(value, failure() if failure else None) for value, failure in results]
 
@@ -109,11 +110,24 @@ class Callers:
         Raises:
             AnyloadError: what the flight ended with, a fresh instance.
         """
-        with self._core.process.lock:
+        with self._core.transition(), self._core.lock:
             value, failure = _take(seat)
         if failure is not None:
             raise failure()
         return value
+
+    def _seated(self, flight: Flight, bell: Bell) -> Cohort:
+        """Return a cohort of a flight with one more caller of this loop in it."""
+        last = flight.seats[-1] if flight.seats else None
+        if isinstance(last, Cohort) and last.bell is bell and last.joined < PER_EVENT:
+            cohort = last
+        else:
+            cohort = Cohort(flight, bell, self._core.lose)
+            flight.seats = (*flight.seats, cohort)
+        cohort.joined += 1
+        cohort.count += 1
+        flight.waiting += 1
+        return cohort
 
     def thread_seat(self) -> ThreadSeat:
         """Return a seat for a plain thread, or for a load inside a load."""
@@ -130,17 +144,3 @@ def _take(seat: Any) -> tuple[Any, Callable[[], Exception] | None]:
         if flight.waiting == 0:
             flight.value = None
     return value, flight.failure
-
-
-def _seated(flight: Flight, bell: Bell) -> Cohort:
-    """Return a cohort of a flight with one more caller of this loop in it."""
-    last = flight.seats[-1] if flight.seats else None
-    if isinstance(last, Cohort) and last.bell is bell and last.joined < PER_EVENT:
-        cohort = last
-    else:
-        cohort = Cohort(flight, bell)
-        flight.seats = (*flight.seats, cohort)
-    cohort.joined += 1
-    cohort.count += 1
-    flight.waiting += 1
-    return cohort

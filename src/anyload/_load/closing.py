@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Literal
 
 from .dispatch import Dispatch
@@ -14,8 +13,6 @@ from .turns import Turns
 
 STOP_SECONDS = 5.0
 """How long a close waits for the backends' ``stop``, whatever is left of the grace."""
-
-logger = logging.getLogger("anyload.loads")
 
 
 class Closing:
@@ -48,9 +45,10 @@ class Closing:
     def _grace_ended(self, _: Closing, todo: Todo) -> None:
         self._turns.cut(todo)
 
-    def advance(self, todo: Todo) -> None:
-        """Go to the next stage, where this one is over."""
+    def advance(self, todo: Todo) -> bool:
+        """Go to the next stage, where this one is over; return whether it was."""
         assert self._flights.process.lock.mine()
+        before = self.stage
         if self.stage == "draining" and self._drained:
             self.stage = "stopping"
             self._stop_backends()
@@ -60,10 +58,12 @@ class Closing:
                 self._flights.alarms.set(at, self._stops_hang, self)
         if self.stage == "stopping" and self._flights.preparations.stopping == 0:
             self.stage = "leaving"
+        return self.stage != before
 
     def _stops_hang(self, _: Closing, todo: Todo) -> None:
         if self._flights.preparations.stopping:
-            logger.warning("%d backends did not stop in time", self._flights.preparations.stopping)
+            stopping = self._flights.preparations.stopping
+            self._flights.outbox.warn(f"{stopping} backends did not stop in time")
             self.stage = "leaving"
 
     @property
@@ -81,9 +81,9 @@ class Closing:
     def _stop_backends(self) -> None:
         busy = {turn.candidate.choice.backend for turn in self._turns.live}
         for backend in self._flights.preparations.begin_stops(busy):
-            logger.warning(
-                "stop() of backend %s is skipped: an abandoned load still runs on it",
-                backend.backend_type,
+            name = backend.backend_type
+            self._flights.outbox.warn(
+                f"stop() of backend {name} is skipped: an abandoned load still runs on it"
             )
 
     @property
@@ -123,6 +123,7 @@ class Closers:
         with self._lock:
             self._seats.append(seat)
             missed = self.wakes != seen
+        self._lock.catch_up()
         if missed:
             seat.wake()
 
@@ -131,5 +132,6 @@ class Closers:
         with self._lock:
             self.wakes += 1
             seats, self._seats = self._seats, []
+        self._lock.catch_up()
         for seat in seats:
             seat.wake()

@@ -19,7 +19,7 @@ from .dispatch import Dispatch
 from .flight import Turn
 from .flights import Flights
 from .outbox import Outbox
-from .process import Process
+from .process import Lock, Process
 from .slots import Limits
 from .tasks import Task
 from .todo import Todo
@@ -29,9 +29,10 @@ from .workers import Workers
 
 
 class Transition:
-    """The lock, held for one transition; on the way out, what was decided is done.
+    """Makes a `Todo` for what is done under the lock, and does it when the lock is free again.
 
-    Where the transition raises, nothing was decided and nothing is done.
+    ``with core.transition() as todo, core.lock:``, in this order. What was decided before
+    something raised is done too: those who were settled must be woken.
     """
 
     __slots__ = ("_core", "_todo")
@@ -41,13 +42,10 @@ class Transition:
         self._todo = Todo()
 
     def __enter__(self) -> Todo:
-        self._core.process.lock.__enter__()
         return self._todo
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._core.process.lock.__exit__()
-        if kind is None:
-            self._core.perform(self._todo)
+    def __exit__(self, *_: object) -> None:
+        self._core.perform(self._todo)
 
 
 class Core:
@@ -89,12 +87,19 @@ class Core:
 
     def after_fork(self) -> None:
         """Start empty in a forked child: the threads of the parent are not in it."""
+        closed = self.flights.closed
         self.turns.after_fork()
         self._start_afresh()
+        self.flights.closed = closed
 
     def transition(self) -> Transition:
-        """Return the lock, for one transition: ``with core.transition() as todo:``."""
+        """Return what does what follows: ``with core.transition() as todo, core.lock:``."""
         return Transition(self)
+
+    @property
+    def lock(self) -> Lock:
+        """The process lock."""
+        return self.process.lock
 
     # Threads
 
@@ -103,13 +108,12 @@ class Core:
         thread_id = threading.get_ident()
         task: Task | None = None
         while True:
-            todo = Todo()
-            with self.process.lock:
+            with self.transition() as todo, self.lock:
                 if task is not None:
                     task.finish(todo)
+                    todo.closers = True
                 task = self._dispatch.take(thread_id, todo)
                 todo.worker = todo.worker or task is not None
-            self.perform(todo)
             if task is None:
                 return
             del todo  # it leads to the callers, and so to the model, of the last load
@@ -117,20 +121,24 @@ class Core:
 
     def ring(self) -> float | None:
         """Act on every deadline that has passed; return when the next one is."""
-        with self.transition() as todo:
+        with self.transition() as todo, self.lock:
             now = self.clock()
             while (due := self.flights.alarms.due(now)) is not None:
                 act, subject = due
                 act(subject, todo)
+                todo.closers = True
             return self.flights.alarms.next_at
 
     def reconsider(self) -> None:
         """Look again at what is queued: something outside of this core has changed."""
-        with self.transition() as todo:
+        with self.transition() as todo, self.lock:
             self.flights.review(todo)
+            todo.closers = True
 
     def perform(self, todo: Todo) -> None:
-        """Do what a transition decided."""
+        """Do what a transition decided; the lock is free."""
+        self.lock.catch_up()
+        todo.dropped.clear()
         for seat in todo.wakes:
             if not seat.wake():
                 self.lose(seat)
@@ -142,15 +150,16 @@ class Core:
         if todo.elsewhere:
             for core in self.process.others(self):
                 core.reconsider()
-        if self.flights.closed:
+        if todo.closers and self.flights.closed:
             self.closers.wake()
         self._outbox.deliver()
 
     def lose(self, seat: Any) -> None:
         """The loop of these callers has ended: they will never take what they waited for."""
-        with self.transition() as todo:
+        with self.transition() as todo, self.lock:
             callers, seat.count, seat.lost = seat.count, 0, True
-            self.flights.leave(seat.flight, callers, todo)
+            if callers:
+                self.flights.leave(seat.flight, callers, todo)
 
     def _call_worker(self) -> None:
         # One at a time: a worker that is coming has yet to take the lock, so it will see what
@@ -165,9 +174,8 @@ class Core:
 
     def _cannot_start(self, error: Exception) -> None:
         """No thread could be started: end what no other thread will come to."""
-        with self.transition() as todo:
-            stuck = len(self.flights.slots.overdue) + len(self.flights.slots.abandoned)
-            if self.workers.count <= stuck:
+        with self.transition() as todo, self.lock:
+            if self.workers.count <= self._stuck_threads:
                 self.turns.cannot_start(error, todo)
 
     def thread_left(self) -> None:
@@ -179,23 +187,30 @@ class Core:
 
     def told_to_stop(self, turn: Turn) -> bool:
         """Return whether a load has to stop, and remember that it was told."""
-        with self.process.lock:
+        with self.transition(), self.lock:
             return self.turns.seen(turn)
 
     def report(self, turn: Turn, fraction: float | None, stage: str | None) -> None:
         """Take a load's word that it gets on."""
-        with self.transition():
+        with self.transition(), self.lock:
             self.turns.progressed(turn, fraction, stage)
 
     def may_restore(self, turn: Turn) -> bool:
         """Return whether a load may put back what it has changed process-wide."""
-        with self.process.lock:
+        with self.transition(), self.lock:
             return self.turns.restoring.may_begin(turn)
 
     # What the process asks
 
     @property
     def has_stuck_threads(self) -> bool:
-        """Whether a thread is in code that is past its limit."""
-        slots = self.flights.slots
-        return bool(slots.overdue or slots.abandoned)
+        """Whether a thread is in code that is past its limit, or that a close did not wait for."""
+        return bool(self._stuck_threads) or (
+            self.closing.stage == "leaving" and self.closing.left_behind > 0
+        )
+
+    @property
+    def _stuck_threads(self) -> int:
+        flights = self.flights
+        overdue, abandoned = flights.slots.overdue, flights.slots.abandoned
+        return len(overdue) + len(abandoned) + flights.preparations.hung

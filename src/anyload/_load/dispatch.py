@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .flight import Flight
 from .flights import Flights
 from .queue import Lane
 from .result import Result
@@ -32,10 +33,10 @@ class Dispatch:
     def useful(self) -> bool:
         """Whether a worker might find something to do now; False only if it would not."""
         flights = self._flights
-        return self._odd_jobs or (flights.slots.free > 0 and bool(flights.queue))
+        return self._errands or (flights.slots.free > 0 and bool(flights.queue))
 
     @property
-    def _odd_jobs(self) -> bool:
+    def _errands(self) -> bool:
         """Whether there may be anything to do but loads from the queue: mostly there is not."""
         flights = self._flights
         return bool(
@@ -43,7 +44,7 @@ class Dispatch:
             or flights.to_resolve
             or flights.preparations.queued
             or flights.preparations.to_stop
-            or flights.releases.queued
+            or flights.releases.waiting
         )
 
     def take(self, thread_id: int, todo: Todo) -> Task | None:
@@ -52,10 +53,13 @@ class Dispatch:
         if self._flights.slots.overdue:
             # This thread may just have come back from beyond a limit.
             self._turns.promote(todo)
-        task = self._odd_job(thread_id, todo) if self._odd_jobs else None
+        if self._process.restoring is not None:
+            # Nobody's code begins until things are put back.
+            return self._read()
+        task = self._errand(thread_id, todo) if self._errands else None
         return task or self._load(thread_id)
 
-    def _odd_job(self, thread_id: int, todo: Todo) -> Task | None:
+    def _errand(self, thread_id: int, todo: Todo) -> Task | None:
         return (
             self._handed_over(thread_id, todo)
             or self._prepare(thread_id)
@@ -65,12 +69,13 @@ class Dispatch:
         )
 
     def _handed_over(self, thread_id: int, todo: Todo) -> Task | None:
-        while self._turns.handed_over and self._process.restoring is None:
+        while self._turns.handed_over:
             turn = self._turns.handed_over.pop(0)
-            if turn.phase == "running" and turn.flight.waiting:
+            if turn.phase == "running" and turn.flight.waiting and not self._flights.closed:
                 self._turns.entered(turn, thread_id)
                 return LoadTask(turn, self._turns, self._flights.limits.warmup)
-            # All callers left, or a limit passed, before a thread came to it: it never starts.
+            # All callers left, or a limit passed, or the initializer was closed, before a thread
+            # came to it: it never starts.
             self._turns.ended(turn, Result("cancelled", reason="nobody waits for it"), todo)
         return None
 
@@ -101,7 +106,7 @@ class Dispatch:
                 if not self._slow_read_alarm_set and self._readers < MOST_READERS:
                     self._slow_read_alarm_set = True
                     at = flights.clock() + SLOW_READ_SECONDS
-                    flights.alarms.set(at, self._read_is_slow, len(flights.reading))
+                    flights.alarms.set(at, self._read_is_slow, frozenset(flights.reading))
                 return None
             flights.to_resolve.popleft()
             if not flights.to_resolve:
@@ -111,9 +116,9 @@ class Dispatch:
         self._readers = 1
         return None
 
-    def _read_is_slow(self, reading: int, todo: Todo) -> None:
+    def _read_is_slow(self, reading: frozenset[Flight], todo: Todo) -> None:
         self._slow_read_alarm_set = False
-        if self._flights.to_resolve:
+        if self._flights.to_resolve and not reading.isdisjoint(self._flights.reading):
             self._readers = min(len(self._flights.reading) + 1, MOST_READERS)
             todo.worker = True
 
@@ -125,7 +130,7 @@ class Dispatch:
 
     def _load(self, thread_id: int) -> Task | None:
         flights = self._flights
-        if flights.slots.free <= 0 or self._process.restoring is not None:
+        if flights.slots.free <= 0:
             return None
         flight = flights.queue.first(self._is_free, self._turns.may_start)
         if flight is None:

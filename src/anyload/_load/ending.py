@@ -27,33 +27,38 @@ class Ending:
             while not self.step(seat := AsyncSeat(bell)):
                 await seat.wait()
         except BaseException:
-            self._at_once()
+            self.at_once()
             raise
         return abandoned(self._core)
 
     def close(self, grace: float) -> tuple[StuckLoad, ...]:
-        """Close, in a plain thread."""
+        """Close, in a plain thread; where that cannot wait, without waiting."""
+        if self._core.lock.mine():  # as in `at_once`: a generator, say, was inside ``with``
+            self.at_once()
+            return ()
         self.begin(grace)
         try:
             while not self.step(seat := ThreadSeat(self._core.flights)):
                 seat.wait(None)
         except BaseException:
-            self._at_once()
+            self.at_once()
             raise
         return abandoned(self._core)
 
     def begin(self, grace: float) -> None:
         """Refuse new loads and give those that run their grace, in seconds."""
-        with self._core.transition() as todo:
+        with self._core.transition() as todo, self._core.lock:
             self._core.closing.begin(grace, todo)
+            todo.closers = True
 
     def step(self, seat: Seat) -> bool:
         """Go on as far as possible; return whether that was all, else have the seat woken."""
         core = self._core
-        with core.transition() as todo:
-            core.closing.advance(todo)
+        with core.transition() as todo, core.lock:
+            todo.closers = core.closing.advance(todo)
             leaving = core.closing.stage == "leaving"
-            seen = core.closers.wakes + 1  # this very step is a change, and counts as one
+            # Where this very step is a change, it counts as one.
+            seen = core.closers.wakes + todo.closers
         if leaving:
             core.workers.dismiss()
             core.watchdog.dismiss()
@@ -62,10 +67,16 @@ class Ending:
         core.closers.sit(seat, seen)
         return False
 
-    def _at_once(self) -> None:
-        """Give up on waiting: leave everything that still runs."""
+    def at_once(self) -> None:
+        """Close without waiting for anything: leave everything that still runs. Synchronous."""
+        core = self._core
+        if core.lock.mine():
+            # The garbage collector, run by an allocation under the lock, has closed a coroutine
+            # that was closing, or that was inside ``async with``.
+            core.lock.put_off(self.at_once)
+            return
         self.begin(0.0)
-        with self._core.transition() as todo:
-            self._core.closing.advance(todo)
-        self._core.workers.dismiss()
-        self._core.watchdog.dismiss()
+        with core.transition() as todo, core.lock:
+            todo.closers = core.closing.advance(todo)
+        core.workers.dismiss()
+        core.watchdog.dismiss()

@@ -9,7 +9,7 @@ from .failures import stuck_loads
 
 def statistics(core: Core) -> Statistics:
     """Return what is going on now, and what has been done so far."""
-    with core.process.lock:
+    with core.transition(), core.lock:
         flights, slots = core.flights, core.flights.slots
         phases = [flight.phase for flight in flights.live]
         return Statistics(
@@ -34,6 +34,6 @@ def statistics(core: Core) -> Statistics:
 
 def abandoned(core: Core) -> tuple[StuckLoad, ...]:
     """Describe the loads whose threads nobody waits for."""
-    with core.process.lock:
+    with core.transition(), core.lock:
         turns = [turn for turn in core.turns.live if turn.phase == "abandoned"]
         return stuck_loads((turn for turn in turns if turn.parent is None), core.clock())

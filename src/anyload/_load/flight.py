@@ -94,7 +94,7 @@ class Flight:
         "plan",
         "plan_only",
         "position",
-        "predecessor",
+        "predecessors",
         "priority",
         "queue_alarm",
         "queue_seconds",
@@ -147,9 +147,9 @@ class Flight:
         self.value: Any = None
         self.failure: Callable[[], Exception] | None = None
         self.turn: Turn | None = None
-        # A turn of the same key that is still on its slot: nobody waits for it any more, and it
-        # must leave before this flight may start.
-        self.predecessor: Turn | None = None
+        # Turns of the same keys that are still on their slots: nobody waits for them any more,
+        # and they must leave before this flight may start.
+        self.predecessors: tuple[Turn, ...] = ()
         self.alarm: Alarm | None = None
         self.queue_alarm: Alarm | None = None
         self.blocked_since: float | None = None

@@ -117,6 +117,7 @@ class Flights:
         if flight.phase == "settled":
             if flight.value is not None and not flight.taken and not flight.plan_only:
                 self._discard_settled(flight, todo)
+            todo.dropped.append(flight.value)
             flight.value = None
         elif flight.phase == "running":
             # The flag of its turn is on from here: it is this very count. What waits inside that
@@ -201,6 +202,8 @@ class Flights:
         flight.requeued = True
         if flight.waiting == 0:
             self.settle(flight, todo)
+        elif attempt.outcome == "cancelled" and self.closed:
+            self.settle(flight, todo, failure=closed(flight))
         elif attempt.outcome == "cancelled" or not self.limits.next_on_error:
             self.fail(flight, todo)
         else:
@@ -307,16 +310,16 @@ class Flights:
         self.keys.release(flight)
         self.alarms.cancel(flight.alarm)
         flight.context = None
-        if flight.predecessor is not None:
-            flight.predecessor.successors.remove(flight)
-            flight.predecessor = None
+        for turn in flight.predecessors:
+            turn.successors.remove(flight)
+        flight.predecessors = ()
 
     def unlinger(self, turn: Turn, todo: Todo) -> None:
         """The turn has left its slot: the flights that waited for that may start."""
         self.keys.unlinger(turn)
         successors, turn.successors = turn.successors, []
         for flight in successors:
-            flight.predecessor = None
+            flight.predecessors = tuple(one for one in flight.predecessors if one is not turn)
             if flight.phase == "queued":
                 self.obstacles.review(flight, todo)
                 flight.lane.ask_again()

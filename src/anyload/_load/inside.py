@@ -55,7 +55,7 @@ class Inside:
         core = self._core
         seat = self._callers.thread_seat()
         until = None if timeout is None else core.clock() + timeout
-        with core.transition() as todo:
+        with core.transition() as todo, core.lock:
             self._callers.sit(key, begun, seat, priority, todo)
             core.process.nested_seats[seat] = None
             parent.nested_seats.append(seat)
@@ -75,7 +75,7 @@ class Inside:
         """Run the next attempt here, if that is possible; return whether the flight has ended."""
         core = self._core
         task = None
-        with core.transition():
+        with core.transition(), core.lock:
             if parent.stuck or seat not in core.process.nested_seats or parent.cancelled:
                 raise LoadCancelled(f"the load of {parent.flight.model!r} is no longer wanted")
             if seat.flight.phase == "settled":
@@ -86,14 +86,15 @@ class Inside:
                 task = LoadTask(turn, core.turns, core.limits.warmup)
         if task is not None:
             task.run()
-            with core.transition() as todo:
+            with core.transition() as todo, core.lock:
                 task.finish(todo)
+                todo.closers = True
             seat.wake()
         return False
 
     def _rise(self, seat: ThreadSeat, parent: Turn, *, leave: bool) -> None:
         nested = self._core.process.nested_seats
-        with self._core.transition() as todo:
+        with self._core.transition() as todo, self._core.lock:
             if seat in parent.nested_seats:
                 parent.nested_seats.remove(seat)
             if seat in nested:

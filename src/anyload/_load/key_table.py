@@ -24,8 +24,8 @@ class KeyTable:
         self._flights[key] = flight
         flight.keys += (key,)
         turn = self._lingering.get(key)
-        if turn is not None and flight.predecessor is None:
-            flight.predecessor = turn
+        if turn is not None and turn not in flight.predecessors:
+            flight.predecessors += (turn,)
             turn.successors.append(flight)
 
     def hand_over(self, flight: Flight, other: Flight) -> None:

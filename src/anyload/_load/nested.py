@@ -30,8 +30,8 @@ def _obstacle(flight: Flight, parent: Turn | None, flights: Flights) -> Holder |
         return flight.turn
     if flight.phase != "queued":
         return None
-    if flight.predecessor is not None:
-        return flight.predecessor
+    if flight.predecessors:
+        return flight.predecessors[0]
     root = parent.root if parent else None
     return flights.process.obstacle(flight.candidate.resources, root)
 

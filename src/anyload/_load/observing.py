@@ -33,6 +33,16 @@ class Observing:
         Process-wide state that has changed is put back if no other load ran meanwhile: else it
         may have been that one, and may be what that one needs.
         """
+        try:
+            return self._end(value)
+        except BaseException:
+            # A model's own code was asked: whatever it raises, the load has ended as it has.
+            logger.exception(
+                "what the load of %r came to was not observed", self._turn.flight.model
+            )
+            return NOTHING_OBSERVED
+
+    def _end(self, value: Any) -> Observed:
         device, size = _device(value), _memory_bytes(value)
         changes = self._snapshot.changes() if self._snapshot else []
         if not (device or size is not None or changes or self._turn.warnings):

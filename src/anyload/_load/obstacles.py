@@ -44,8 +44,11 @@ class Obstacles:
 
     def of(self, flight: Flight) -> Holder | None:
         """Return whose thread must end before this queued flight can start."""
-        if flight.predecessor is not None:
-            return flight.predecessor
+        if flight.predecessors:
+            # One that is past its limit first: that one puts the flight on the clock.
+            return next(
+                (turn for turn in flight.predecessors if turn.stuck), flight.predecessors[0]
+            )
         return self._process.obstacle(flight.candidate.resources, None)
 
     def review(self, flight: Flight, todo: Todo) -> None:

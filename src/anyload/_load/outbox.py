@@ -37,7 +37,7 @@ class Outbox:
 
     def __init__(self, hooks: Sequence[Hook]) -> None:
         self._hooks = tuple(hooks)
-        self._events: deque[Event] = deque()
+        self._events: deque[Event | str] = deque()
         self._delivering = threading.Lock()
 
     @property
@@ -48,6 +48,10 @@ class Outbox:
     def put(self, event: Event) -> None:
         """Add an event; the order of calls is the order of delivery."""
         self._events.append(event)
+
+    def warn(self, text: str) -> None:
+        """Add a line for the log: nothing is logged under the lock, as a handler is user code."""
+        self._events.append(text)
 
     def deliver(self) -> None:
         """Hand out what is there, unless another thread is at it: then that one does it all."""
@@ -60,9 +64,13 @@ class Outbox:
             # An event that came between the last look and the release has its own thread's call
             # fail to acquire: so look once more.
 
-    def _hand_out(self, event: Event) -> None:
+    def _hand_out(self, event: Event | str) -> None:
         # Whoever delivers has a load to run or a deadline to keep: nothing may get out of here,
         # not even what a log handler raises on a full disk.
+        if isinstance(event, str):
+            with contextlib.suppress(Exception):
+                logger.warning("%s", event)
+            return
         if isinstance(event, OUT_OF_HAND) or logger.isEnabledFor(logging.INFO):
             with contextlib.suppress(Exception):
                 log_event(event)

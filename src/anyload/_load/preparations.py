@@ -110,6 +110,8 @@ class Preparations:
         """Begin no further step."""
         for preparation in self.queued:
             preparation.phase = "idle"
+            self._alarms.cancel(preparation.alarm)
+            preparation.alarm = None
         self.queued.clear()
 
     def begin_stops(self, busy: Collection[Backend]) -> list[Backend]:
@@ -180,6 +182,11 @@ class Preparations:
         """Return whether a thread is in the step that a flight waits for."""
         return any(flight in preparation.waiting for preparation in self.running)
 
+    @property
+    def hung(self) -> int:
+        """How many threads are in a step that is past its limit."""
+        return sum(preparation.phase == "hung" for preparation in list(self.running))
+
     def may_begin(self, preparation: Preparation) -> bool:
         """Return whether nothing else is in the import phase that this step has to enter."""
         return preparation.package is None or self._process.may_import(preparation.package)
@@ -194,6 +201,7 @@ class Preparations:
         preparation.phase = "running"
         preparation.thread_id = thread_id
         preparation.started = self._clock()
+        self._process.entered(preparation)
         if preparation.package is not None:
             self._process.import_began(preparation, preparation.package)
         if self._timeout is not None:
@@ -204,6 +212,7 @@ class Preparations:
         """A thread has left a step: those who waited for it go on, or to their next backend."""
         assert self._process.lock.mine()
         self.running.pop(preparation, None)
+        self._process.left(preparation)
         self._alarms.cancel(preparation.alarm)
         preparation.alarm = None
         self._process.import_ended(preparation)

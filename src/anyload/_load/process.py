@@ -6,8 +6,9 @@ process-wide too. This is the only module of anyload with mutable state at modul
 
 from __future__ import annotations
 
+import _thread
+import logging
 import os
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +18,9 @@ from ..registry import GIL_LANE
 
 if TYPE_CHECKING:
     from .flight import Holder, NestedSeat
+
+
+logger = logging.getLogger("anyload.loads")
 
 
 class Forkable(Protocol):
@@ -30,39 +34,40 @@ class Forkable(Protocol):
     def has_stuck_threads(self) -> bool: ...
 
 
-class Lock:
+class Lock(_thread.RLock):  # type: ignore[misc]  # final in typeshed, not in CPython
     """A lock that knows its holder, so that the core can assert it is held.
 
     One lock serves every initializer of the process: what it guards is a few lines at a time,
     and groups, nested loads and wait-for edges cross from one initializer to another.
+
+    It is entered and left in C: a KeyboardInterrupt between the lines of an ``__enter__`` or
+    ``__exit__`` in Python would leave it locked for ever. It can be entered again by its holder,
+    and must not be: the garbage collector, run by an allocation under the lock, may close a
+    coroutine that wants it, and would find a transition half done. Such a call is put off.
     """
 
-    __slots__ = ("_lock", "_owner", "_put_off")
-
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._owner = 0
         self._put_off: deque[Callable[[], None]] = deque()
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        self._owner = threading.get_ident()
-
-    def __exit__(self, *_: object) -> None:
-        self._owner = 0
-        self._lock.release()
-        while self._put_off:
-            self._put_off.popleft()()
+    mine: Callable[[], bool] = _thread.RLock._is_owned  # type: ignore[attr-defined]
+    """Return whether this thread holds the lock."""
 
     def put_off(self, call: Callable[[], None]) -> None:
-        """Have something done by this thread, which holds the lock, once it has let go of it."""
+        """Have something done that wants the lock, which this thread holds, once it is free."""
         assert self.mine()
         self._put_off.append(call)
 
-    def mine(self) -> bool:
-        """Return whether this thread holds the lock."""
-        # Only this thread can set the owner to this thread, so a racy read cannot be wrong.
-        return self._owner == threading.get_ident()
+    def catch_up(self) -> None:
+        """Do what was put off; whoever has just let go of the lock calls this."""
+        while self._put_off:
+            try:
+                call = self._put_off.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                call()
+            except Exception:
+                logger.exception("what was put off under the lock raised")
 
 
 class Process:
@@ -74,9 +79,10 @@ class Process:
         self._holders: dict[str, Holder] = {}
         self._importing: dict[object, tuple[str, bool]] = {}
         self.nested_seats: dict[NestedSeat, None] = {}
-        # The threads in a load; whether no other one has been in one since this one entered.
-        self._in_loads: dict[Holder, bool] = {}
-        # Who puts back what its load has changed; until then no other load may begin.
+        # Who is in code of a module's or a backend's, such as a load, a prepare or a release;
+        # whether nobody else has been since.
+        self._inside: dict[object, bool] = {}
+        # Who puts back what its load has changed; until then nobody else may enter such code.
         self.restoring: Holder | None = None
 
     def others(self, core: Forkable) -> list[Forkable]:
@@ -87,11 +93,14 @@ class Process:
         """Take a new initializer's core into the table, for as long as it lives."""
         with self.lock:
             self.cores.add(core)
+        self.lock.catch_up()
 
     def all_cores(self) -> list[Forkable]:
         """Return the cores of all initializers."""
         with self.lock:
-            return list(self.cores)
+            cores = list(self.cores)
+        self.lock.catch_up()
+        return cores
 
     def after_fork(self) -> None:
         """Start anew in a child: the parent's threads are not there to give anything back."""
@@ -99,7 +108,7 @@ class Process:
         self._holders = {}
         self._importing = {}
         self.nested_seats = {}
-        self._in_loads = {}
+        self._inside = {}
         self.restoring = None
         for core in list(self.cores):
             core.after_fork()
@@ -138,22 +147,22 @@ class Process:
         del self._holders[GIL_LANE]
         return True
 
-    def load_entered(self, root: Holder) -> None:
-        """A thread is in a load: those that are in one already are not alone any more."""
+    def entered(self, owner: object) -> None:
+        """A thread is in somebody's code: whoever is in theirs already is not alone any more."""
         assert self.lock.mine()
-        alone = not self._in_loads
-        for other in self._in_loads:
-            self._in_loads[other] = False
-        self._in_loads[root] = alone
+        alone = not self._inside
+        for other in self._inside:
+            self._inside[other] = False
+        self._inside[owner] = alone
 
-    def load_left(self, root: Holder) -> None:
-        """A thread is out of its load."""
+    def left(self, owner: object) -> None:
+        """A thread is out of that code."""
         assert self.lock.mine()
-        self._in_loads.pop(root, None)
+        self._inside.pop(owner, None)
 
-    def alone(self, root: Holder) -> bool:
-        """Return whether no other load has run at any time since this one entered."""
-        return self._in_loads.get(root, False)
+    def alone(self, owner: object) -> bool:
+        """Return whether nobody else has been in such code at any time since this one entered."""
+        return self._inside.get(owner, False)
 
     def may_import(self, package: str) -> bool:
         """Return whether an import may begin: none is running, none of this package hangs."""

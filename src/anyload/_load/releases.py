@@ -128,8 +128,15 @@ class Releases:
         self.queued.append(Release(model, candidate, value))
         todo.worker = True
 
+    @property
+    def waiting(self) -> bool:
+        """Whether one may begin: no more run at once than loads may."""
+        return bool(self.queued) and len(self.running) < self._slots.total
+
     def first(self) -> Release | None:
         """Return a release whose group is free."""
+        if not self.waiting:
+            return None
         free = (r for r in self.queued if self._process.obstacle(r.resources, None) is None)
         return next(free, None)
 
@@ -140,6 +147,7 @@ class Releases:
         self.running[release] = None
         release.phase = "running"
         release.thread_id = thread_id
+        self._process.entered(release)
         self._process.hold(release.resources, release)
         if self._timeout is not None:
             release.alarm = self._alarms.set(self._clock() + self._timeout, self._hangs, release)
@@ -149,6 +157,7 @@ class Releases:
         assert self._process.lock.mine()
         self.running.pop(release, None)
         self.hung.pop(release, None)
+        self._process.left(release)
         self._slots.abandoned.pop(release, None)
         self._alarms.cancel(release.alarm)
         if self._process.let_go(release):

@@ -6,6 +6,8 @@ import contextlib
 import os
 import stat
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import PurePath
+from typing import TypeVar
 
 from ..contracts import Backend
 from ..errors import AnyloadError, ConfigError, ModelNotFoundError, Problem, describe
@@ -18,8 +20,15 @@ from .plan import Choice, Plan, make_plan
 CONFIG_FILE = "config.yml"
 NOTHING: Hashable = frozenset()
 
-# What a cached fact was read from: another device, inode, size or time means another file.
-Stamp = tuple[int, int, int]
+# What a cached fact was read from: device, inode, size, and when it was written and changed. The
+# last is the one that `cp -p`, `rsync -t` and `tar` cannot set, and that a rename sets.
+Stamp = tuple[int, int, int, int, int]
+
+MOST_CACHED = 10_000
+"""How many models are remembered; a cache that is full is begun anew."""
+
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 class Source:
@@ -27,16 +36,16 @@ class Source:
 
     Args:
         config: the config; its path is absolute.
-        fields: its own fields as a part of a key; None where they cannot be.
+        key: what it says, as a part of a key; None where that cannot be.
         file: the config.yml it was read from, if it was.
         stamp: what that file was then.
     """
 
-    __slots__ = ("config", "fields", "file", "stamp")
+    __slots__ = ("config", "file", "key", "stamp")
 
     def __init__(self, config: ModelConfig, file: str = "", stamp: Stamp | None = None) -> None:
         self.config = config
-        self.fields = _frozen(config.fields)
+        self.key = _key_of(config)
         self.file = file
         self.stamp = stamp
 
@@ -50,7 +59,8 @@ class Resolver:
         catalogue: the configured models, by name.
         root: where relative paths begin.
         confined: whether every model must lie inside the root.
-        catalogue_only: whether paths are refused.
+        catalogue_only: whether paths are refused. A config that code gives is no path: who
+            writes code decides, as who writes the catalogue does.
     """
 
     def __init__(
@@ -75,7 +85,7 @@ class Resolver:
         self._real_root = os.path.realpath(root) if confined else None
         self._catalogue_only = catalogue_only
         self._directories: dict[str, Source] = {}
-        self._places: dict[str, tuple[Stamp, str, int]] = {}
+        self._places: dict[str, tuple[Stamp, Hashable, int]] = {}
         self._plans: dict[tuple[str, str | None, int], Plan] = {}
 
     # In the caller's thread: no I/O
@@ -87,12 +97,16 @@ class Resolver:
         return model if isinstance(model, str) else os.fspath(model)
 
     def spelling(self, model: Model) -> Hashable:
-        """Return what is equal for two spellings of one path, as far as their text tells."""
+        """Return what is equal for two spellings of one path, as far as their text tells.
+
+        What ``link/..`` is, only the disk can tell: ``..`` stays.
+        """
         if isinstance(model, ModelConfig):
             return model
         if isinstance(model, str) and model in self._catalogue:
             return model
-        return os.path.normpath(os.path.join(self._root, os.fspath(model))), "path"
+        name = os.fspath(model)
+        return str(PurePath(self._root, name)) if name else name, "path"
 
     def at_once(self, config: ModelConfig) -> Resolved | None:
         """Resolve a config that needs nothing from the disk; None if it cannot be done here."""
@@ -125,14 +139,14 @@ class Resolver:
         label = self.label(model)
         source = self._source(model, label)
         config = source.config
-        real, size = None, 0
+        place, size = None, 0
         if config.model_path is not None:
-            real, found = self._place(config.model_path, label)
+            place, found = self._place(config.model_path, label)
             if found is None and not isinstance(model, ModelConfig):
                 raise ModelNotFoundError(label, f"there is no {config.model_path}")
             size = found or 0
         plan = self._plan(config, label, self._unavailable() if self._asked else {})
-        key = _key(source, real, kwargs) if shared and real is not None else None
+        key = _key(source, place, kwargs) if shared and place is not None else None
         return Resolved(config, plan, key, size)
 
     def _rooted(self, config: ModelConfig) -> ModelConfig:
@@ -163,20 +177,23 @@ class Resolver:
         if self._real_root is not None:
             self._real_path(os.path.dirname(file), label)
         try:
-            status = os.lstat(file)
-            stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+            stamp = _stamp(os.lstat(file))
         except (OSError, ValueError):
             stamp = None  # reading it says what is wrong with it
         if known is not None and known.stamp == stamp:
             return known
-        self._directories.pop(label, None)
-        source = Source(_read(os.path.dirname(file), label), file, stamp)
+        directory = os.path.dirname(file)
+        if known is not None:
+            # Gone, perhaps. What is not asked for again is dropped when the cache is full.
+            self._directories.pop(label, None)
+            self._places.pop(directory, None)
+        source = Source(_read(directory, label), file, stamp)
         if stamp is not None:
-            self._directories[label] = source
+            _remember(self._directories, label, source)
         return source
 
-    def _place(self, path: str, label: str) -> tuple[str, int | None]:
-        """Return the real path and the size of what is there, None if nothing is."""
+    def _place(self, path: str, label: str) -> tuple[Hashable, int | None]:
+        """Return where the model is, as a part of a key, and its size; None if nothing is there."""
         try:
             status = os.stat(path)
         except (OSError, ValueError):
@@ -184,14 +201,16 @@ class Resolver:
             return self._real_path(path, label), None
         # The size of a file that grows inside an unchanged directory is noticed late; it only
         # orders loads. Where paths are confined, a cached real path would not do.
-        stamp = (status.st_dev, status.st_ino, status.st_mtime_ns)
+        stamp = _stamp(status)
         cached = self._places.get(path)
         if cached is not None and cached[0] == stamp and self._real_root is None:
             return cached[1], cached[2]
-        real = self._real_path(path, label)
-        size = size_on_disk(real) if stat.S_ISDIR(status.st_mode) else status.st_size
-        self._places[path] = stamp, real, size
-        return real, size
+        # The path alone would not do either: a directory above may have been renamed, and another
+        # model may be where this one was. The inode alone would not: a new model may get it.
+        place = self._real_path(path, label), *stamp[:2]
+        size = size_on_disk(place[0]) if stat.S_ISDIR(status.st_mode) else status.st_size
+        _remember(self._places, path, (stamp, place, size))
+        return place, size
 
     def _real_path(self, path: str, label: str) -> str:
         """Return the real path; where models are confined it lies inside the root."""
@@ -216,7 +235,7 @@ class Resolver:
         if plan is None:
             plan = self._make_plan(config, label, unavailable)
             if not (unavailable or self._registry.varies(config.module_id)):
-                self._plans[kind] = plan
+                _remember(self._plans, kind, plan)
         return plan
 
     def _make_plan(self, config: ModelConfig, label: str, unavailable: Mapping[int, str]) -> Plan:
@@ -276,15 +295,39 @@ def _unavailable(backend: Backend) -> str | None:
         return f"available() raised {describe(error)}"
 
 
-def _key(source: Source, real: str, kwargs: Mapping[str, object]) -> Hashable | None:
-    config, frozen = source.config, _frozen(kwargs) if kwargs else NOTHING
-    if source.fields is None or frozen is None:
+def _stamp(status: os.stat_result) -> Stamp:
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+
+
+def _remember(cache: dict[K, T], name: K, fact: T) -> None:
+    if len(cache) >= MOST_CACHED:
+        cache.clear()
+    cache[name] = fact
+
+
+def _key(source: Source, place: Hashable, kwargs: Mapping[str, object]) -> Hashable | None:
+    if source.key is None:
         return None
-    return config.module_id, real, config.model_backend, source.fields, frozen
-
-
-def _frozen(values: Mapping[str, object]) -> Hashable | None:
     try:
-        return freeze_mapping(values)
+        return place, source.key, freeze_mapping(kwargs) if kwargs else NOTHING
+    except Unshareable:
+        return None
+
+
+def _key_of(config: ModelConfig) -> Hashable | None:
+    try:
+        return freeze_mapping(
+            {
+                **config.fields,
+                "module_id": config.module_id,
+                "model_backend": config.model_backend,
+            }
+        )
     except Unshareable:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .flight import Seat
@@ -14,12 +14,16 @@ class Todo:
     Args:
         wakes: the callers to wake.
         worker: whether a worker thread should look for something to do.
+        closers: whether a close may go on, because a thread has left something.
         elsewhere: whether other initializers may go on, because a group or an import ended.
+        dropped: models to let go of: what they do when they go must not happen under the lock.
     """
 
-    __slots__ = ("elsewhere", "wakes", "worker")
+    __slots__ = ("closers", "dropped", "elsewhere", "wakes", "worker")
 
     def __init__(self) -> None:
         self.wakes: list[Seat] = []
         self.worker = False
+        self.closers = False
         self.elsewhere = False
+        self.dropped: list[Any] = []

@@ -13,6 +13,7 @@ from ..contracts import Admission
 from ..errors import describe
 from ..events import Abandoned, GlobalsChanged, Progress, Started, ThreadEnded
 from ..reports import NOTHING_OBSERVED, Attempt, Observed, Outcome, innermost, seconds
+from .admission import Gatekeeper
 from .failures import closed
 from .flight import Flight, Turn
 from .flights import Flights
@@ -37,7 +38,7 @@ class Turns:
         self._slots = flights.slots
         self._alarms = flights.alarms
         self._outbox = flights.outbox
-        self._admission = admission
+        self._admission = Gatekeeper(admission, flights.outbox)
         # A strong reference would be a cycle, and keep a dropped initializer until the garbage
         # collector comes by.
         self._inside = weakref.ref(inside)
@@ -61,15 +62,12 @@ class Turns:
 
     def may_start(self, flight: Flight) -> bool:
         """Return whether a flight at the head of its lane may start, as far as it alone goes."""
-        if flight.predecessor is not None:
+        if flight.predecessors:
             return False
         nested = self._process.nested_seats
         if nested and any(seat.flight is flight for seat in nested):
             return False  # the load that waits for it runs it inline
-        if self._admission is None:
-            return True
-        assert flight.config is not None
-        return self._admission.may_start(flight.config, flight.size)
+        return self._admission.may_start(flight)
 
     def begin(self, flight: Flight, parent: Turn | None) -> Turn:
         """Take a queued flight out of the queue and give its attempt all that it needs."""
@@ -83,9 +81,7 @@ class Turns:
             self._slots.taken[turn] = None
         else:
             parent.children.append(turn)
-        if self._admission is not None:
-            assert flight.config is not None
-            self._admission.started(flight.config, flight.size)
+        self._admission.started(flight)
         return turn
 
     def entered(self, turn: Turn, thread_id: int) -> None:
@@ -95,7 +91,7 @@ class Turns:
         flight = turn.flight
         turn.thread_id = thread_id
         if turn.parent is None:
-            self._process.load_entered(turn)
+            self._process.entered(turn)
         turn.started = now
         turn.queue_seconds = now - flight.ready_at
         flight.queue_seconds += turn.queue_seconds
@@ -247,6 +243,8 @@ class Turns:
         flights, flight = self._flights, turn.flight
         self._alarms.cancel(turn.alarm)
         self._alarms.cancel(turn.stall_alarm)
+        if flight.phase == "settled":  # by a close, while it ran inside another's load
+            return
         flight.load_seconds += attempt.load_seconds or 0.0
         late = flight.alarm is not None and flight.alarm.ring is None
         if late and flight.waiting:
@@ -281,6 +279,7 @@ class Turns:
         if turn not in self._live:
             return  # it began in the parent of this forked process
         del self._live[turn]
+        todo.closers = True
         phase, turn.phase = turn.phase, "ended"
         self._alarms.cancel(turn.alarm)
         self._alarms.cancel(turn.stall_alarm)
@@ -289,13 +288,12 @@ class Turns:
             self.unseat(turn, todo)
         self.restoring.ended(turn, todo)
         if turn.parent is None:
-            self._process.load_left(turn)
+            self._process.left(turn)
             self._slots.leave(turn)
         else:
             turn.parent.children.remove(turn)
-        if self._admission is not None:
-            assert turn.flight.config is not None
-            self._admission.ended(turn.flight.config, turn.flight.size)
+        if self._admission.asks:
+            self._admission.ended(turn.flight)
             self._flights.queue.ask_again()
         self._flights.unlinger(turn, todo)
         if result.observed.changes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -22,36 +24,52 @@ class Bell:
     """Wakes the waiters of one event loop, from any thread and without ever blocking.
 
     Args:
-        loop: an asyncio event loop or a trio token.
+        loop: an asyncio event loop or a trio token. It is held weakly: the bell lives as long as
+            the loop does, and must not be what keeps it alive.
     """
 
-    __slots__ = ("_armed", "_due", "_later", "_loop_later")
+    __slots__ = ("_armed", "_due", "_loop")
 
     def __init__(self, loop: Any) -> None:
+        self._loop = weakref.ref(loop)
         self._due: deque[Cohort] = deque()
         self._armed = False
-        self._later: Callable[[Callable[[], None]], object]
-        self._loop_later: Callable[[Callable[[], None]], object]
-        if hasattr(loop, "call_soon_threadsafe"):
-            self._later, self._loop_later = loop.call_soon_threadsafe, loop.call_soon
-        else:
-            self._later = self._loop_later = loop.run_sync_soon
+
+    @property
+    def ended(self) -> bool:
+        """Whether its loop is known to have ended; that of a trio run is known when it is gone."""
+        loop = self._loop()
+        return loop is None or (hasattr(loop, "is_closed") and loop.is_closed())
 
     def ring(self, cohort: Cohort) -> bool:
         """Have a cohort woken; return False if its loop has ended."""
         self._due.append(cohort)
-        # No lock: what is appended before the loop's thread clears the flag is in its next
-        # round, and what is appended after that finds the flag cleared and calls again. A call
-        # too many finds nothing to do.
-        if self._armed:
-            return True
-        self._armed = True
+        loop = self._loop()
         try:
-            self._later(self._wake_some)
+            if loop is None:
+                raise RuntimeError("the loop is gone")
+            if not hasattr(loop, "call_soon_threadsafe"):
+                loop.run_sync_soon(self._wake_some, idempotent=True)
+            elif not self._armed:
+                # No lock: what is appended before the loop's thread clears the flag is in its
+                # next round, and what is appended after that finds the flag cleared and calls
+                # again. A call too many finds nothing to do.
+                self._armed = True
+                loop.call_soon_threadsafe(self._wake_some)
+            elif self.ended:
+                raise RuntimeError("the loop was closed before it woke anybody")
         except RuntimeError:  # asyncio: "loop is closed"; trio: RunFinishedError
-            self._due.clear()
+            self._armed = False
+            self._lose_others(cohort)
             return False
         return True
+
+    def _lose_others(self, cohort: Cohort) -> None:
+        """Tell of those who were to be woken before, and whom nobody will wake any more."""
+        while self._due:
+            other = self._due.popleft()
+            if other is not cohort:
+                other.lose()
 
     def _wake_some(self) -> None:
         """Set the events of as many callers as one tick should wake, and come back for the rest."""
@@ -61,9 +79,13 @@ class Bell:
             cohort = self._due.popleft()
             woken += cohort.count
             cohort.event.set()
-        if self._due and not self._armed:
-            self._armed = True
-            self._loop_later(self._wake_some)
+        loop = self._loop()
+        if self._due and not self._armed and loop is not None:
+            if hasattr(loop, "call_soon_threadsafe"):
+                self._armed = True
+                loop.call_soon(self._wake_some)
+            else:
+                loop.run_sync_soon(self._wake_some, idempotent=True)
 
 
 _bell: RunVar[Bell] = RunVar("anyload.bell")
@@ -79,11 +101,18 @@ def current_bell() -> Bell:
 
 
 class Cohort:
-    """Up to 64 callers on one loop who wait for one flight, on one event."""
+    """Up to 64 callers on one loop who wait for one flight, on one event.
 
-    __slots__ = ("bell", "count", "event", "flight", "joined", "lost")
+    Args:
+        flight: the flight.
+        bell: the bell of their loop.
+        loser: is told when their loop has ended without waking them.
+    """
 
-    def __init__(self, flight: Flight, bell: Bell) -> None:
+    __slots__ = ("_loser", "bell", "count", "event", "flight", "joined", "lost")
+
+    def __init__(self, flight: Flight, bell: Bell, loser: Callable[[Cohort], None]) -> None:
+        self._loser = loser
         self.flight = flight
         self.bell = bell
         self.event = anyio.Event()
@@ -95,6 +124,10 @@ class Cohort:
         """Wake them all; return False if their loop has ended."""
         return self.bell.ring(self)
 
+    def lose(self) -> None:
+        """Their loop has ended without waking them."""
+        self._loser(self)
+
 
 class ThreadSeat:
     """One thread that waits for a flight; it gets its flight when it takes its seat.
@@ -103,7 +136,7 @@ class ThreadSeat:
         flights: whose flight it is.
     """
 
-    __slots__ = ("_woken", "count", "flight", "flights", "lost")
+    __slots__ = ("_asleep", "count", "flight", "flights", "lost")
 
     flight: Flight
 
@@ -111,18 +144,27 @@ class ThreadSeat:
         self.flights = flights
         self.count = 1
         self.lost = False
-        self._woken = threading.Event()
+        # Not an Event: that has a lock of its own, which the garbage collector, run inside, could
+        # make this thread want again.
+        self._asleep = threading.Lock()
+        self._asleep.acquire()
+
+    @property
+    def seated(self) -> bool:
+        """Whether it has a flight."""
+        return hasattr(self, "flight")
 
     def wake(self) -> bool:
         """Wake the thread."""
-        self._woken.set()
+        with contextlib.suppress(RuntimeError):  # it was woken already, and has yet to look
+            self._asleep.release()
         return True
 
     def wait(self, timeout: float | None) -> bool:
         """Wait to be woken; return False once ``timeout`` seconds have passed."""
-        woken = self._woken.wait(timeout)
-        self._woken.clear()
-        return woken
+        if timeout is None:
+            return self._asleep.acquire()
+        return self._asleep.acquire(timeout=min(max(timeout, 0), threading.TIMEOUT_MAX))
 
 
 class AsyncSeat(Cohort):
@@ -135,6 +177,9 @@ class AsyncSeat(Cohort):
         self.event = anyio.Event()
         self.count = 1
         self.lost = False
+
+    def lose(self) -> None:
+        """Nothing was kept for it."""
 
     async def wait(self) -> None:
         """Wait to be woken."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 IDLE_SECONDS = 5.0
 
 
-class Source(Protocol):
+class WorkSource(Protocol):
     """Where workers get what they do. It is held weakly while a worker is idle."""
 
     def work(self) -> None:
@@ -43,22 +44,37 @@ class Worker:
 class Workers:
     """The worker threads of one initializer.
 
+    Who is alive and who has been called are sets, not counts: an interrupt in the middle of a
+    call, which may or may not have started its thread, can then not count one twice.
+
     Args:
         source: what gives them work.
         name: what their names begin with.
     """
 
-    def __init__(self, source: Source, name: str) -> None:
+    def __init__(self, source: WorkSource, name: str) -> None:
         self._source = weakref.ref(source)
         self._name = name
-        self._lock = threading.Lock()
+        # The garbage collector may run inside, and close a coroutine that calls a worker: so the
+        # same thread can come in again, and every step leaves things in order.
+        self._lock = threading.RLock()
         self._idle: list[Worker] = []
+        self._alive: set[Worker] = set()
+        self._called: set[Worker] = set()
         self._dismissed = False
         self._number = 0
-        self.count = 0
-        self.coming = 0
         # An initializer that is dropped without a close leaves no thread behind for long.
         weakref.finalize(source, self.dismiss)
+
+    @property
+    def count(self) -> int:
+        """How many threads there are."""
+        return len(self._alive)
+
+    @property
+    def coming(self) -> bool:
+        """Whether a worker was called that has yet to look for work."""
+        return bool(self._called)
 
     def call(self) -> None:
         """Have one more worker look for work, an idle one if there is any.
@@ -67,24 +83,32 @@ class Workers:
             RuntimeError: a thread was needed and could not be started.
             MemoryError: likewise.
         """
-        with self._lock:
-            worker = self._idle.pop() if self._idle else None
-            self.coming += 1
-            if worker is None:
-                self.count += 1
-                self._number += 1
-        if worker is not None:
-            worker.call()
-            return
-        thread = threading.Thread(
-            target=_live, args=(self,), name=f"{self._name}-{self._number}", daemon=True
-        )
+        worker: Worker | None = None
+        new = False
         try:
-            thread.start()
-        except BaseException:
             with self._lock:
-                self.count -= 1
-                self.coming -= 1
+                if self._idle:
+                    worker = self._idle.pop()
+                else:
+                    worker, new = Worker(), True
+                    self._number += 1
+                self._called.add(worker)
+                self._alive.add(worker)
+            if new:
+                name = f"{self._name}-{self._number}"
+                threading.Thread(target=_live, args=(self, worker), name=name, daemon=True).start()
+            else:
+                worker.call()
+        except BaseException:
+            # The thread may have been started all the same: it then enters itself again.
+            with self._lock:
+                if worker in self._called:
+                    self._called.discard(worker)
+                    self._alive.discard(worker)
+            if worker is not None and not new:
+                # It is among the idle no more, so nobody else would call it.
+                with contextlib.suppress(RuntimeError):  # it was called
+                    worker.call()
             raise
 
     def dismiss(self) -> None:
@@ -96,10 +120,11 @@ class Workers:
             worker.dismissed = True
             worker.call()
 
-    def arrived(self) -> None:
+    def arrived(self, worker: Worker) -> None:
         """A worker that was called is there."""
         with self._lock:
-            self.coming -= 1
+            self._alive.add(worker)
+            self._called.discard(worker)
 
     def rest(self, worker: Worker) -> bool:
         """Put a worker among the idle; return False if it is not needed any more."""
@@ -112,24 +137,25 @@ class Workers:
     def retire(self, worker: Worker) -> bool:
         """Take an idle worker out; return False if it has been called in this very moment."""
         with self._lock:
-            if worker not in self._idle:
+            try:
+                self._idle.remove(worker)
+            except ValueError:
                 return False
-            self._idle.remove(worker)
             return True
 
-    def left(self) -> None:
+    def left(self, worker: Worker) -> None:
         """A worker thread is about to end."""
         with self._lock:
-            self.count -= 1
+            self._alive.discard(worker)
+            self._called.discard(worker)
         source = self._source()
         if source is not None:
             source.thread_left()
 
 
-def _live(workers: Workers) -> None:
-    worker = Worker()
+def _live(workers: Workers, worker: Worker) -> None:
     try:
-        while _work(workers) and workers.rest(worker):
+        while _work(workers, worker) and workers.rest(worker):
             called = worker.park(IDLE_SECONDS)
             # Called while it was giving up: then the call is in the lock already.
             if not called and (workers.retire(worker) or not worker.park(-1)):
@@ -137,13 +163,13 @@ def _live(workers: Workers) -> None:
             if worker.dismissed:
                 return
     finally:
-        workers.left()
+        workers.left(worker)
 
 
-def _work(workers: Workers) -> bool:
+def _work(workers: Workers, worker: Worker) -> bool:
     """Work until there is nothing to do; in a frame of its own, so as to hold nothing after."""
     source = workers._source()
-    workers.arrived()
+    workers.arrived(worker)
     if source is None:
         return False
     source.work()

@@ -94,7 +94,9 @@ def give_back_memory() -> None:
     """Collect garbage and have the C library give free memory back to the system.
 
     glibc keeps what was freed for the next allocation; for models that came in many small pieces
-    that is most of their memory. Elsewhere than on Linux with glibc only garbage is collected.
+    that is most of their memory. Some stays in the arenas of other threads; with
+    ``MALLOC_ARENA_MAX=1`` in the environment there is one arena, and nothing stays. Elsewhere than
+    on Linux with glibc only garbage is collected.
     """
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
@@ -117,4 +119,7 @@ class Released:
     """Stands where a model was before its release: every use of it says so."""
 
     def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("this model was released")
+
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         raise RuntimeError("this model was released")

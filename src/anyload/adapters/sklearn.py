@@ -9,6 +9,7 @@ import lzma
 import os
 import pickle
 import re
+import struct
 import sys
 import weakref
 import zipfile
@@ -71,10 +72,11 @@ class SklearnModel:
             allow_pickle: whether a ``.joblib`` file may be loaded.
             sha256: the file's checksum, in hexadecimal; it is checked for ``.skops`` too.
             mmap: whether the arrays of an uncompressed ``.joblib`` file stay in the file and are
-                read when they are used. The checksum is of the same open file, so that another
-                one in its place is never loaded; but whoever writes into that file later, in
-                place, changes the model, and ends the process if the file gets shorter. Without
-                it the file is read once into memory, and what is checked is what is loaded.
+                read when they are used; each of them keeps the file open. The checksum is of that
+                same open file, so that another one in its place is never loaded; but whoever
+                writes into it later, in place, changes the model, and ends the process if the
+                file gets shorter. Without it the file is read once into memory, and what is
+                checked is what is loaded.
             trim_memory: whether `release` gives free memory back to the system.
         """
 
@@ -90,6 +92,7 @@ class SklearnModel:
         self.estimator = estimator
         self._size = size
         self._options = opts
+        self._mapped: weakref.finalize[..., SklearnModel] | None = None
 
     @classmethod
     def prepare(cls) -> None:
@@ -165,11 +168,11 @@ class SklearnModel:
             model = cls(None, path.stat().st_size, opts)
             try:
                 if opts.mmap:
-                    name = _lasting_name(opened.fileno(), path, model)
+                    name, model._mapped = _lasting_name(opened.fileno(), path, model)
                     model.estimator = joblib.load(name, mmap_mode="r")
                 else:
                     model.estimator = joblib.load(file)
-            except (EOFError, ValueError, pickle.UnpicklingError) as error:
+            except (EOFError, ValueError, pickle.UnpicklingError, struct.error) as error:
                 if isinstance(error, ValueError) and not str(error).startswith("EOF"):
                     raise
                 what = f"this is no joblib file, or not all of one: {one_line(error)}"
@@ -187,6 +190,8 @@ class SklearnModel:
     def release(self) -> None:
         """Drop the estimator; what came in small pieces goes back only with a trim."""
         self.estimator = Released()
+        if self._mapped is not None:
+            self._mapped()
         if self._options.trim_memory:
             give_back_memory()
 
@@ -205,18 +210,19 @@ def _check_sum(file: IO[bytes], path: Path, opts: SklearnModel.Options) -> None:
         raise IntegrityError(str(path), f"its sha256 is {got}, expected {opts.sha256}")
 
 
-def _lasting_name(descriptor: int, path: Path, model: SklearnModel) -> str:
-    """Return a name of an open file that stays its name while the model lives.
+def _lasting_name(
+    descriptor: int, path: Path, model: SklearnModel
+) -> tuple[str, weakref.finalize[..., SklearnModel] | None]:
+    """Return a name of an open file that stays its name while the model lives, and what ends it.
 
     joblib opens it by name, once for the pickle and once for each array, and another process does
     so when it is sent such an array. On Linux this name is that of the file that was checked,
     whatever its path means by then.
     """
     if sys.platform != "linux":
-        return str(path)
+        return str(path), None
     kept = os.dup(descriptor)
-    weakref.finalize(model, os.close, kept)
-    return f"/proc/{os.getpid()}/fd/{kept}"
+    return f"/proc/{os.getpid()}/fd/{kept}", weakref.finalize(model, os.close, kept)
 
 
 def _report_version(file: IO[bytes], pattern: re.Pattern[bytes]) -> None:

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import re
-import struct
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 from ..config import BackendConfig
 from ..contracts import Backend
-from ..errors import ConfigError, IntegrityError, Problem, UnsafePickleError
+from ..errors import ConfigError, IntegrityError, Problem
 from ..guard import ProcessGlobal
 from ..model_config import ModelConfig
 from ..registry import Registry
-from ._framework import Released, device_of, give_back_memory, one_file, one_line, options, require
+from ._framework import Released, device_of, give_back_memory, one_file, options, require
 from ._torch import (
+    BROKEN,
     GROUP,
     TORCH_GLOBALS,
+    Format,
     bytes_of,
     check_devices,
+    explain,
+    format_of,
     give_back_card,
+    is_archive,
     require_allowed,
     require_device,
 )
-
-Format = Literal["state-dict", "torchscript", "export"]
-
-# What torch raises for a file that is cut short or is another's; it has no class of its own.
-BROKEN = (EOFError, IndexError, KeyError, UnicodeDecodeError, UnpicklingError, struct.error)
 
 
 class TorchModel:
@@ -100,7 +96,7 @@ class TorchModel:
             IntegrityError: it is none, or of another format.
         """
         path = one_file(config, dict.fromkeys((*cls.suffixes, *StateDict.suffixes)))
-        found = _format(path)
+        found = format_of(path)
         if found is None:
             raise IntegrityError(str(path), "it is cut short, or torch did not write it")
         if found != cls.format:
@@ -169,11 +165,11 @@ class StateDict(TorchModel):
         require_device(device)
         path = cls.file(config)
         # Files of torch before 1.6 are no archives, and cannot be mapped.
-        mmap = opts.mmap and zipfile.is_zipfile(path)
+        mmap = opts.mmap and is_archive(path)
         try:
             weights = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
         except (RuntimeError, *BROKEN) as error:
-            _explain(path, error)
+            explain(path, error)
             raise
         factory = factory or cls.factory
         model = None if factory is None else _filled(factory, weights, device)
@@ -256,7 +252,7 @@ class TorchScript(_Trimmed):
         try:
             model = torch.jit.load(str(path), map_location=device)
         except RuntimeError as error:
-            _explain(path, error)
+            explain(path, error)
             raise
         check_devices(device, model.parameters())
         return cls(model.eval(), path.stat().st_size, device, opts)
@@ -314,8 +310,8 @@ class ExportedProgram(_Trimmed):
         require_allowed(config, path, opts.allow_pickle, "loading a .pt2 file runs code in it")
         try:
             program = torch.export.load(path)
-        except RuntimeError as error:
-            _explain(path, error)
+        except (RuntimeError, *BROKEN) as error:
+            explain(path, error)
             raise
         if any(str(one.device) != device for one in program.state_dict.values()):
             program = move_to_device_pass(program, device)
@@ -343,45 +339,6 @@ class ExportedProgram(_Trimmed):
         """Drop the program."""
         self.program = Released()
         super().release()
-
-
-def _format(path: Path) -> str | None:
-    """Return the format that a file is of, by what is in it; None if it is of none."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name.rpartition("/")[2] for name in archive.namelist()}
-    except zipfile.BadZipFile:
-        with path.open("rb") as file:
-            return StateDict.format if file.read(1) == b"\x80" else None  # a bare pickle
-    for name, found in (
-        ("archive_format", ExportedProgram.format),
-        ("serialized_exported_program.json", ExportedProgram.format),
-        ("constants.pkl", TorchScript.format),
-        ("data.pkl", StateDict.format),
-    ):
-        if name in names:
-            return found
-    return None
-
-
-def _explain(path: Path, error: Exception) -> None:
-    """Raise what an error of torch says of a file, if it is about the file.
-
-    Raises:
-        IntegrityError: the file is broken.
-        UnsafePickleError: it is a pickle that holds more than tensors.
-    """
-    if isinstance(error, UnpicklingError):
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        if found is None:  # what else it says is advice to load it as code
-            raise IntegrityError(str(path), "it is broken, or torch did not write it") from error
-        what = f"it is a pickle that holds {found[1]}, which is code and never loaded"
-        wanted = "save a state dict: torch.save(model.state_dict(), path)"
-        raise UnsafePickleError(str(path), f"{what}; {wanted}") from error
-    about = ("PytorchStreamReader", "unexpected EOF", "deserializing the saved file")
-    if isinstance(error, BROKEN) or any(words in str(error) for words in about):
-        reason = f"it is broken: {type(error).__name__}: {one_line(error)}"
-        raise IntegrityError(str(path), reason) from error
 
 
 def _filled(factory: Callable[[], Any], weights: Any, device: str) -> Any:
