@@ -79,6 +79,13 @@ class TestCuda:
             (2, "1", 1, "there is no cuda:1 among CUDA_VISIBLE_DEVICES=1"),
             (2, "0,-1,1", 1, "there is no cuda:1 among CUDA_VISIBLE_DEVICES=0,-1,1"),
             (2, "GPU-8932f937,1", 1, None),
+            (1, "7", 0, "there is no cuda:0 among CUDA_VISIBLE_DEVICES=7"),
+            (2, "0,2,1", 1, "there is no cuda:1 among CUDA_VISIBLE_DEVICES=0,2,1"),
+            (2, "0,0", 1, "there is no cuda:1 among CUDA_VISIBLE_DEVICES=0,0"),
+            (2, "0, 00", 1, "there is no cuda:1 among CUDA_VISIBLE_DEVICES=0, 00"),
+            (1, "abc", 0, "there is no cuda:0 among CUDA_VISIBLE_DEVICES=abc"),
+            (1, "MIG-1/2/3,MIG-1/2/4", 1, None),
+            (0, "GPU-8932f937", 0, "there is no cuda:0: 0 NVIDIA cards on this machine"),
         ],
     )
     def test_is_available_where_there_is_such_a_card(

@@ -15,16 +15,15 @@ from typing import Any
 
 from anyio import create_task_group, sleep
 
-from ._probes import TICK_SECONDS, Footprint, Heartbeat, Watch, footprint
+from ._probes import TICK_SECONDS, Footprint, Heartbeat, Watch, footprint, told
 from ._setup import extended
 from .config import load_config
-from .doctor import Alone, Together
+from .doctor import Alone, Together, gil_of
 from .errors import AnyloadError, describe
 from .events import Event, Failed, Loaded, Started
 from .initializer import Initializer
 from .model_config import ModelConfig
 from .registry import Implementation, Registry
-from .reports import GlobalChange
 
 MOST_LOADS = 5
 """How often a model is loaded alone, after a first time."""
@@ -45,8 +44,21 @@ BY_IMPORTS = ("the environment", "the warnings filters")
 Ended = Loaded | Failed
 
 
-class NotLoadedError(Exception):
-    """The model cannot be loaded even alone; the text says why."""
+class NotLoadedError(AnyloadError):
+    """The model cannot be loaded even alone.
+
+    Args:
+        reason: why.
+    """
+
+    _fields = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 # The two examinations
@@ -71,14 +83,15 @@ async def examine_alone(source: str, name: str, model: str, limit: float) -> Alo
         tasks.start_soon(heartbeat.beat)
         heartbeat.listen()
         values, first = await loads.one()
-        first_gap, loaded = heartbeat.longest(), footprint()
+        first_gap, first_stopped = heartbeat.longest(), heartbeat.stopped()
+        loaded = footprint()
         release(values)
         released = footprint()
         implementation = await loads.implementation(first)
-        watch, changes = Watch(implementation.process_globals), _changes(first)
+        watch, changes = Watch(implementation.process_globals), told(first.report.observed.changes)
         for name_ in BY_IMPORTS:
             changes.pop(name_, None)
-        seconds, gaps = list[float](), list[float]()
+        seconds, gaps, stopped = list[float](), list[float](), list[float]()
         took = first.report.load_seconds
         for _ in range(MOST_LOADS):
             elapsed = time.monotonic() - began
@@ -87,8 +100,9 @@ async def examine_alone(source: str, name: str, model: str, limit: float) -> Alo
             heartbeat.listen()
             values, ended = await loads.one()
             gaps.append(heartbeat.longest())
+            stopped.append(heartbeat.stopped())
             seconds.append(ended.report.load_seconds)
-            changes.update(_changes(ended))
+            changes.update(told(ended.report.observed.changes))
             release(values)
         after = footprint()
         tasks.cancel_scope.cancel()
@@ -104,16 +118,19 @@ async def examine_alone(source: str, name: str, model: str, limit: float) -> Alo
         first_seconds=took,
         load_seconds=tuple(seconds or [took]),
         gaps=tuple(gaps or [first_gap]),
+        gil=gil_of(stopped or [first_stopped], seconds or [took]),
         memory_before=before and before.memory,
         memory_loaded=loaded.memory,
         memory_released=released.memory,
         threads_left=after.threads - released.threads,
         files_left=_difference(after.files, released.files),
-        changes=_told(changes),
+        changes=_first(changes),
     )
 
 
-async def examine_together(source: str, name: str, model: str, rounds: int) -> Together:
+async def examine_together(
+    source: str, name: str, model: str, limit: float, rounds: int
+) -> Together:
     """Load a model several times at once, as if its module declared nothing.
 
     It ends with the first round that something is wrong with, and loads it alone once more.
@@ -122,12 +139,14 @@ async def examine_together(source: str, name: str, model: str, rounds: int) -> T
         source: the configuration.
         name: which of its initializers.
         model: the model.
+        limit: how long this may take, in seconds; it begins no round that it could not end.
         rounds: how often to do so.
 
     Raises:
         NotLoadedError: it did not load alone, which comes first.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
+    deadline = time.monotonic() + min(ROUNDS_SECONDS, limit / 2)
     loads, usual = Loads(source, name, model, declared=False), Usual()
     for _ in range(2):  # a first load may do what later ones do not
         values, ended = await loads.one()
@@ -137,7 +156,6 @@ async def examine_together(source: str, name: str, model: str, rounds: int) -> T
     watch = Watch((await loads.implementation(ended)).process_globals)
     at_once, count = 2 if size >= LARGE else 4, 0
     errors, wrong, changes = Counter[str](), Counter[str](), dict[str, str]()
-    deadline = time.monotonic() + ROUNDS_SECONDS
     for _ in range(rounds):
         values, all_ended = await loads.several(at_once)
         errors.update(what for ended in all_ended for what in usual.errors(ended))
@@ -156,7 +174,7 @@ async def examine_together(source: str, name: str, model: str, rounds: int) -> T
         at_once=at_once,
         errors=_counted(errors, count),
         wrong=_counted(wrong, count),
-        changes=_told(changes),
+        changes=_first(changes),
         afterwards=tuple(afterwards),
     )
 
@@ -184,9 +202,9 @@ class Loads:
         unlimited = {"timeout": None, "stall_timeout": None}
         config = config.model_copy(
             update={
-                "backend_priority": [
+                "backend_priority": tuple(
                     entry.model_copy(update=unlimited) for entry in config.backend_priority
-                ],
+                ),
                 "backend_types": {},
                 "guard": "all" if declared else "off",
                 "load_timeout": None,
@@ -363,15 +381,10 @@ def likeness(value: Any) -> str:
     return f"{text} with {weights or 'nothing'}"
 
 
-def _changes(ended: Ended) -> dict[str, str]:
-    changes: tuple[GlobalChange, ...] = ended.report.observed.changes
-    return {change.name: str(change) for change in changes}
-
-
-def _told(changes: Mapping[str, str]) -> tuple[str, ...]:
-    told = list(changes.values())
-    more = len(told) - MOST_TOLD
-    return (*told[:MOST_TOLD], *([f"{more} more"] if more > 0 else []))
+def _first(changes: Mapping[str, str]) -> tuple[str, ...]:
+    texts = list(changes.values())
+    more = len(texts) - MOST_TOLD
+    return (*texts[:MOST_TOLD], *([f"{more} more"] if more > 0 else []))
 
 
 def _counted(found: Counter[str], total: int) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -14,10 +15,16 @@ from anyio import sleep
 
 from .adapters._torch import TORCH_GLOBALS
 from .guard import PYTHON, ProcessGlobal, Snapshot
+from .reports import GlobalChange
 
 TICK_SECONDS = 0.001
 
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 FUNCTIONS = (FunctionType, BuiltinFunctionType, classmethod, staticmethod, property, type)
+
+
+STOPPED_SECONDS = max(0.02, 5 * TICK_SECONDS)
+"""A gap from which on the event loop was stopped, and not only late."""
 
 
 class Heartbeat:
@@ -25,7 +32,7 @@ class Heartbeat:
 
     def __init__(self) -> None:
         self._last = time.monotonic()
-        self._longest = 0.0
+        self._longest = self._stopped = 0.0
 
     async def beat(self) -> None:
         """Tick until cancelled."""
@@ -35,17 +42,25 @@ class Heartbeat:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        self._longest = max(self._longest, now - self._last)
-        self._last = now
+        gap, self._last = now - self._last, now
+        self._longest = max(self._longest, gap)
+        if gap >= STOPPED_SECONDS:
+            self._stopped += gap
 
     def listen(self) -> None:
         """Begin anew."""
-        self._last, self._longest = time.monotonic(), 0.0
+        self._last = time.monotonic()
+        self._longest = self._stopped = 0.0
 
     def longest(self) -> float:
         """Return the longest gap since then, in seconds."""
         self._tick()
         return self._longest
+
+    def stopped(self) -> float:
+        """Return how long the event loop was stopped since then, all such gaps together."""
+        self._tick()
+        return self._stopped
 
 
 class Footprint(NamedTuple):
@@ -88,8 +103,13 @@ class Watch:
             for name, function in self._functions.items()
             if name in now and now[name] is not function
         }
-        told = (change.told() for change in self._snapshot.changes())
-        return {**patched, **{one.name: str(one) for one in told}}
+        return {**patched, **told(change.told() for change in self._snapshot.changes())}
+
+
+def told(changes: Iterable[GlobalChange]) -> dict[str, str]:
+    """Return changes as text, by name; without addresses."""
+    texts = {change.name: str(change) for change in changes}
+    return {name: ADDRESS.sub("", text) for name, text in texts.items()}
 
 
 def _functions() -> Iterator[tuple[str, Any]]:

@@ -24,9 +24,15 @@ from .reports import seconds
 Gil = Literal["held", "not held", "too short"]
 Examination = Literal["alone", "together"]
 
-ENOUGH_SECONDS = 0.03
+ENOUGH_SECONDS = 0.05
 """A load that is shorter does not tell whether it holds the GIL: the event loop is late by some
 milliseconds for many reasons."""
+START_SECONDS = 5.0
+TIMED_OUT = re.compile(r"^Timeout \(\d+:\d\d:\d\d", re.MULTILINE)
+"""What faulthandler prints first."""
+LOADS_AT_LEAST = 7
+"""How many loads the examination of loads at once comes to, should they take turns: two alone, one
+round of four, and one more alone."""
 MUCH_MEMORY = 50 << 20
 """From this many bytes on, what a release does not give back is told of."""
 
@@ -45,6 +51,7 @@ class Alone:
         first_seconds: the first load itself, with what it imported late.
         load_seconds: each of the later loads; the first one, where there was time for one only.
         gaps: the longest time that the event loop was kept from running, in each of these.
+        gil: whether they keep the GIL, by `gil_of`.
         memory_before: resident bytes before the first load; None where that cannot be told.
         memory_loaded: the same with the model in memory.
         memory_released: and after its release.
@@ -62,6 +69,7 @@ class Alone:
     first_seconds: float
     load_seconds: tuple[float, ...]
     gaps: tuple[float, ...]
+    gil: Gil
     memory_before: int | None = None
     memory_loaded: int | None = None
     memory_released: int | None = None
@@ -78,15 +86,6 @@ class Alone:
     def longest_gap(self) -> float:
         """The longest time that a load kept the event loop from running."""
         return max(self.gaps)
-
-    @property
-    def gil(self) -> Gil:
-        """Whether a load keeps the GIL: it is then one gap, or half of it is."""
-        if self.usual_seconds < ENOUGH_SECONDS:
-            return "too short"
-        pairs = zip(self.gaps, self.load_seconds, strict=True)
-        # The median, because a busy machine keeps an event loop from running now and then.
-        return "held" if median(gap / took for gap, took in pairs) >= 0.5 else "not held"
 
     @property
     def memory_taken(self) -> int | None:
@@ -106,6 +105,20 @@ class Alone:
         return tuple(
             f"{number} {what} by {count} loads" for what, number in left if number >= count
         )
+
+
+def gil_of(stopped: Sequence[float], load_seconds: Sequence[float]) -> Gil:
+    """Return whether loads keep the GIL: the event loop is then stopped for half of each. Pure.
+
+    Args:
+        stopped: how long it was stopped in each load, all gaps together that are more than a delay.
+        load_seconds: how long each load took.
+    """
+    if median(load_seconds) < ENOUGH_SECONDS:
+        return "too short"
+    pairs = zip(stopped, load_seconds, strict=True)
+    # The median, because a busy machine keeps an event loop from running now and then.
+    return "held" if median(gaps / took for gaps, took in pairs) >= 0.5 else "not held"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +187,7 @@ def diagnose(
 ) -> Diagnosis:
     """Decide what the module of a model has to declare. Pure."""
     if isinstance(alone, Unfinished):
-        remark = f"It does not load: it {_how(alone)}."
+        remark = f"It does not load: {_how(alone)}."
         return Diagnosis(model, alone, together, "failed", (), (remark,))
     if together is None or (isinstance(together, Unfinished) and together.how == "failed"):
         reason = together.reason if together else "it was not tried"
@@ -193,8 +206,8 @@ def diagnose(
     if alone.gil == "held":
         gap, took = max(zip(alone.gaps, alone.load_seconds, strict=True))
         remarks.append(
-            f"It keeps the GIL: a load of {seconds(took)} stopped the event loop for"
-            f" {seconds(gap)}."
+            f"It keeps the GIL: a load of {seconds(took)} stopped the event loop, the longest"
+            f" time for {seconds(gap)}."
         )
         if not alone.holds_gil:
             declare.append("holds_gil")
@@ -207,14 +220,14 @@ def diagnose(
 
 
 def _how(ended: Unfinished) -> str:
-    words = {"failed": "failed", "crashed": "ended its process", "hung": "hung"}
-    return f"{words[ended.how]}: {ended.reason}"
+    words = {"failed": "", "crashed": "it ended its process, ", "hung": "it hung, "}
+    return f"{words[ended.how]}{ended.reason}"
 
 
 def _seen_together(together: Together | Unfinished) -> list[str]:
     """Return what speaks against loading it several times at once."""
     if isinstance(together, Unfinished):
-        return [f"Loads at once are unsafe: one {_how(together)}."]
+        return [f"Loads at once are unsafe: {_how(together)}."]
     kinds = (
         ("errors", together.errors),
         ("other models than a load alone gives", together.wrong),
@@ -254,7 +267,8 @@ class Doctor:
         name: which of its initializers.
         loop: the event loop to load on.
         rounds: how often each model is loaded several times at once.
-        timeout: the limit of each examination, in seconds; it is killed then.
+        timeout: the limit of each examination, in seconds; it is ended then, with all that it
+            has started.
     """
 
     config: str
@@ -272,7 +286,7 @@ class Doctor:
             alone = found
         else:
             alone = Alone(**found)
-            found = self._run("together", model)
+            found = too_slow(alone, self.timeout) or self._run("together", model)
             together = found if isinstance(found, Unfinished) else Together(**found)
         return diagnose(model, alone, together)
 
@@ -284,11 +298,21 @@ class Doctor:
         command += [f"--timeout={self.timeout}", f"--examine={examination}"]
         # Files and not pipes: what a model's load has started may hold on to a pipe for ever.
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            code = _run_alone(command, out, err, self.timeout)
+            # It ends by itself at its limit, which begins when it has started.
+            code = run_alone(command, out, err, self.timeout + START_SECONDS)
             return result(code, _read(out), _read(err), self.timeout)
 
 
-def _run_alone(command: Sequence[str], out: Any, err: Any, timeout: float) -> int | None:
+def too_slow(alone: Alone, timeout: float) -> Unfinished | None:
+    """Return why loads at once cannot be told from a hang within a limit, if they cannot. Pure."""
+    needed = alone.prepare_seconds + alone.first_seconds + LOADS_AT_LEAST * alone.usual_seconds
+    if needed <= timeout / 2:
+        return None
+    took = seconds(alone.usual_seconds)
+    return Unfinished("failed", f"with {took} a load that needs --timeout {2 * needed:.0f}")
+
+
+def run_alone(command: Sequence[str], out: Any, err: Any, timeout: float) -> int | None:
     """Run a command with all that it starts, and return its exit code; None if it hung."""
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
@@ -321,14 +345,16 @@ def result(code: int | None, out: str, err: str, timeout: float) -> dict[str, An
         err: its stderr.
         timeout: its limit.
     """
-    if code is None:
-        return Unfinished("hung", f"no end after {seconds(timeout)}{where(err)}")
     try:
         document = json.loads(out)
     except ValueError:
+        if code is None or TIMED_OUT.search(err):
+            return Unfinished("hung", f"no end after {seconds(timeout)}{where(err)}")
         if code == 2:  # as for a configuration that cannot be used
             return Unfinished("failed", err.strip())
-        return Unfinished("crashed", f"{_exit_text(code)}{where(err)}")
+        last = err.strip().rpartition("\n")[2] if code > 0 else ""
+        words = where(err) or (f": {last}" if last else "")
+        return Unfinished("crashed", f"{_exit_text(code)}{words}")
     if "error" in document:
         return Unfinished("failed", document["error"])
     return {

@@ -40,11 +40,23 @@ async def test_a_directory_with_one_model_loads(
     """Its config.yml may set the threads and whatever else a session has."""
     shutil.copy(model, tmp_path / "weights.onnx")
     (tmp_path / "config.yml").write_text(
-        "module_id: onnx\nintra_op_threads: 2\nsession_options: {enable_profiling: false}\n"
+        "module_id: onnx\nintra_op_threads: 2\nsession_options: {enable_mem_pattern: false}\n"
     )
     async with loader.initializer() as initializer:
         loaded = await initializer.init(tmp_path)
-    assert loaded.session.get_session_options().intra_op_num_threads == 2
+    options = loaded.session.get_session_options()
+    assert (options.intra_op_num_threads, options.enable_mem_pattern) == (2, False)
+
+
+@pytest.mark.parametrize("name", ["optimized_model_filepath", "profile_file_prefix"])
+async def test_a_session_option_that_names_a_file_is_refused(
+    name: str, loader: Loader, model: Path, tmp_path: Path
+) -> None:
+    """Nothing that a model says of itself writes a file, nor what the operator says."""
+    written = tmp_path / "written"
+    reason = await loader.error("onnx", model, session_options={name: str(written)})
+    assert name in reason
+    assert not written.exists()
 
 
 async def test_magika_loads_and_infers(loader: Loader) -> None:

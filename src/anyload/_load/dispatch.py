@@ -104,9 +104,7 @@ class Dispatch:
                 continue
             if len(flights.reading) >= self._readers:
                 if not self._slow_read_alarm_set and self._readers < MOST_READERS:
-                    self._slow_read_alarm_set = True
-                    at = flights.clock() + SLOW_READ_SECONDS
-                    flights.alarms.set(at, self._read_is_slow, frozenset(flights.reading))
+                    self._watch_reads()
                 return None
             flights.to_resolve.popleft()
             if not flights.to_resolve:
@@ -116,9 +114,20 @@ class Dispatch:
         self._readers = 1
         return None
 
-    def _read_is_slow(self, reading: frozenset[Flight], todo: Todo) -> None:
+    def _watch_reads(self) -> None:
+        flights = self._flights
+        self._slow_read_alarm_set = True
+        at = flights.clock() + SLOW_READ_SECONDS
+        flights.alarms.set(at, self._reads_looked_at, frozenset(flights.reading))
+
+    def _reads_looked_at(self, reading: frozenset[Flight], todo: Todo) -> None:
         self._slow_read_alarm_set = False
-        if self._flights.to_resolve and not reading.isdisjoint(self._flights.reading):
+        if not self._flights.to_resolve:
+            return
+        if reading.isdisjoint(self._flights.reading):
+            # Those have come back, but one of the others may not.
+            self._watch_reads()
+        else:
             self._readers = min(len(self._flights.reading) + 1, MOST_READERS)
             todo.worker = True
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import gc
 import json
+import re
+import struct
 import sys
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
+from json import JSONDecodeError
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal, TypeAlias
 
 from ..errors import AnyloadError, IntegrityError, UnsafePickleError, WrongDeviceError
@@ -20,6 +26,33 @@ GROUP = "torch-global"
 
 Dtype: TypeAlias = Literal["auto", "bfloat16", "float16", "float32", "float64"]
 """The types of weights that a config may ask for; ``auto`` is the one that they were saved in."""
+
+Format: TypeAlias = Literal["state-dict", "torchscript", "export"]
+"""The formats of files that torch itself writes."""
+
+# What an archive has a member of this name for, in the order to look for them.
+MEMBERS: tuple[tuple[str, Format], ...] = (
+    ("archive_format", "export"),
+    ("serialized_exported_program.json", "export"),  # before torch 2.8
+    ("constants.pkl", "torchscript"),
+    ("data.pkl", "state-dict"),
+)
+
+# What torch raises for a file that is cut short or is another's; it has no class of its own.
+BROKEN = (
+    *(EOFError, IndexError, KeyError, UnicodeDecodeError),
+    *(JSONDecodeError, UnpicklingError, struct.error),
+)
+
+# The JSON files that transformers and sentence-transformers read.
+_READ = (
+    *("config.json", "generation_config.json", "*.index.json", "tokenizer*.json"),
+    *("special_tokens_map.json", "modules.json", "config_sentence_transformers.json"),
+    *("sentence_bert_config.json", "preprocessor_config.json", "processor_config.json"),
+)
+# Keys with which a file of the model asks for code, wherever in it they are.
+_CODE_KEYS = ("trust_remote_code", "use_kernels", "kernel_config")
+_VOCABULARIES = ("tokenizer.json", "vocab.json")
 
 _INITS = (
     *("uniform_", "normal_", "constant_", "ones_", "zeros_", "eye_", "dirac_", "sparse_"),
@@ -137,6 +170,84 @@ def require_allowed(config: ModelConfig, path: Path, allowed: bool, what: str) -
     raise UnsafePickleError(str(path), f"{what}; {how}")
 
 
+def pickle_allowed(config: ModelConfig, allowed: bool) -> bool:
+    """Return whether pickled weights may be read: what a model's own config.yml says is nothing."""
+    return allowed and config.from_operator
+
+
+def read_json(path: Path) -> Any:
+    """Return what is in a JSON file of a model.
+
+    Raises:
+        IntegrityError: it is broken.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        reason = "the file is empty" if path.stat().st_size == 0 else one_line(error)
+        raise IntegrityError(str(path), reason) from error
+
+
+def check_index(config: ModelConfig, path: Path, allowed: bool) -> None:
+    """Raise unless an index of weights names safetensors files beside it, and they are there.
+
+    Raises:
+        IntegrityError: it names a file that is elsewhere or missing, or is of a wrong shape.
+        UnsafePickleError: it names a pickle, and that is not allowed.
+    """
+    index = read_json(path)
+    places = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(one, str) for one in places.values()):
+        raise IntegrityError(str(path), "it is no index of weights; it has no weight_map of names")
+    for name in sorted(set(places.values())):
+        if "/" in name or "\\" in name or name in ("", ".", ".."):
+            raise IntegrityError(str(path), f"it names {name!r}, which leaves the directory")
+        if not name.endswith(".safetensors"):
+            require_allowed(config, path, allowed, f"it names {name}, and such weights are pickled")
+        if not (path.parent / name).is_file():
+            raise IntegrityError(str(path.parent / name), f"it is missing; {path.name} names it")
+
+
+def check_no_code(directory: Path) -> None:
+    """Raise if a JSON file in a directory has the framework run code that is not the framework's.
+
+    Some model classes of transformers take what a nested config says for what the caller says.
+
+    Raises:
+        UnsafePickleError: there is such a file.
+    """
+    words = (*(key.encode() for key in _CODE_KEYS), b"_implementation", b"weights_only", b"\\u")
+    for path in sorted(directory.rglob("*.json")):
+        if path.name in _VOCABULARIES or not path.is_file():
+            continue
+        raw = path.read_bytes()
+        if not any(word in raw for word in words):  # most are, and some are large
+            continue
+        try:
+            content = json.loads(raw)
+        except ValueError:  # no framework can read it either
+            continue
+        key = _code_key(content)
+        if key is not None:
+            raise UnsafePickleError(str(path), f"its {key} asks for code to be run; never allowed")
+
+
+def _code_key(content: Any) -> str | None:
+    """Return the first key, at any depth, that asks for code."""
+    todo = [content]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, dict):
+            for key, value in one.items():
+                kernel = "_implementation" in key and "/" in json.dumps(value)
+                whole = key == "weights_only" and value is False
+                if (key in _CODE_KEYS and value) or kernel or whole:
+                    return str(key)
+        if isinstance(one, dict | list):
+            todo += one.values() if isinstance(one, dict) else one
+    return None
+
+
 @contextmanager
 def naming_broken_files(directory: Path) -> Iterator[None]:
     """Have an error say which file of a directory is broken, where one is.
@@ -161,7 +272,7 @@ def naming_broken_files(directory: Path) -> Iterator[None]:
 def _broken(path: Path) -> str | None:
     """Return what is wrong with a file of weights or of configuration, if that can be told."""
     try:
-        if path.suffix == ".json" and path.is_file():
+        if any(fnmatch(path.name, name) for name in _READ) and path.is_file():
             json.loads(path.read_bytes())
         elif path.suffix == ".safetensors" and path.is_file():
             import safetensors
@@ -171,3 +282,42 @@ def _broken(path: Path) -> str | None:
     except Exception as error:
         return "the file is empty" if path.stat().st_size == 0 else one_line(error)
     return None
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether a file is an archive to torch: zipfile would find one at its end too."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def format_of(path: Path) -> Format | None:
+    """Return the format that a file is of, by what is in it; None if it is of none."""
+    if not is_archive(path):
+        with path.open("rb") as file:
+            return "state-dict" if file.read(1) == b"\x80" else None  # a bare pickle
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+    except zipfile.BadZipFile:
+        return None
+    return next((found for name, found in MEMBERS if name in names), None)
+
+
+def explain(path: Path, error: Exception) -> None:
+    """Raise what an error of torch says of a file, if it is about the file.
+
+    Raises:
+        IntegrityError: the file is broken.
+        UnsafePickleError: it is a pickle that holds more than tensors.
+    """
+    if isinstance(error, UnpicklingError):
+        found = re.search(r"GLOBAL (\S+\.\S+)", str(error))
+        if found is None:  # what else it says is advice to load it as code
+            raise IntegrityError(str(path), "it is broken, or torch did not write it") from error
+        what = f"it is a pickle that holds {found[1]}, which is code and never loaded"
+        wanted = "save a state dict: torch.save(model.state_dict(), path)"
+        raise UnsafePickleError(str(path), f"{what}; {wanted}") from error
+    about = ("PytorchStreamReader", "unexpected EOF", "pickle archive", "saved file")
+    if isinstance(error, BROKEN) or any(words in str(error) for words in about):
+        reason = f"it is broken: {type(error).__name__}: {one_line(error)}"
+        raise IntegrityError(str(path), reason) from error

@@ -40,18 +40,36 @@ class CudaBackend(Backend):
     def available(self) -> str | None:
         """Return why this card cannot be used here, or None if it can."""
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if visible is None:
-            count = _cards()
-        else:
-            # CUDA stops at the first number that is none.
-            listed = [one.strip() for one in visible.split(",")]
-            stop = next((i for i, one in enumerate(listed) if one in ("", "-1")), len(listed))
-            count = min(stop, _cards()) if stop else 0
+        count = _cards() if visible is None else visible_cards(visible, _cards())
         if count > self.config.device:
             return None
         if visible is not None and _cards():
             return f"there is no {self.device} among CUDA_VISIBLE_DEVICES={visible}"
         return f"there is no {self.device}: {count} NVIDIA cards on this machine"
+
+
+def visible_cards(visible: str, cards: int) -> int:
+    """Return how many cards CUDA sees. Pure.
+
+    It stops at the first entry that is no card or that was there before. An identifier is taken for
+    one card each: whether there is such a card is not checked.
+
+    Args:
+        visible: the variable ``CUDA_VISIBLE_DEVICES``.
+        cards: how many cards the driver knows.
+    """
+    seen = set[str]()
+    for entry in visible.split(","):
+        one = entry.strip()
+        if one.isascii() and one.isdecimal():
+            one = str(int(one[:9]))
+            known = int(one) < cards
+        else:
+            known = cards > 0 and one.startswith(("GPU-", "MIG-"))
+        if not known or one in seen:
+            break
+        seen.add(one)
+    return len(seen)
 
 
 def _cards() -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
-from ..config import BackendConfig, Count
+from ..config import BackendConfig, Count, validate_backend_config
 from ..contracts import Backend
-from ..errors import IntegrityError, WrongDeviceError
+from ..errors import ConfigError, IntegrityError, Problem, WrongDeviceError
 from ..model_config import ModelConfig
 from ..registry import Registry
 from ._framework import Released, give_back_memory, one_file, one_line, options, require
@@ -32,6 +32,19 @@ NUMPY_TYPES = MappingProxyType(
 )
 """The numpy types of inputs that can be made up."""
 
+NOT_A_MODEL = ("InvalidArgument", "InvalidProtobuf", "InvalidGraph")
+"""The errors of onnxruntime that say so by their type."""
+
+BROKEN_WEIGHTS = ("external data", "external initializer")
+"""What onnxruntime says, in an error of any type, of weights in files of their own that are
+missing, too short or outside of the model's directory."""
+
+NO_MEMORY = (
+    *("failed to allocate memory", "out of memory", "out_of_memory", "bad_alloc"),
+    *("bad allocation", "alloc_failed"),
+)
+"""What onnxruntime and the libraries below it say where memory runs out; it has no type for it."""
+
 
 class OnnxBackend(Backend):
     """Any execution provider of onnxruntime, for those that neither LOCAL nor CUDA stands for."""
@@ -52,6 +65,43 @@ class OnnxBackend(Backend):
     config: Config
 
 
+class SessionOptions(BackendConfig):
+    """The attributes of ``onnxruntime.SessionOptions`` that a model config may set.
+
+    A model's directory can have a config of its own, and may come from anyone. So there is nothing
+    here that writes a file, such as ``optimized_model_filepath``, or that loads code.
+    """
+
+    enable_cpu_mem_arena: bool | None = None
+    enable_mem_pattern: bool | None = None
+    enable_mem_reuse: bool | None = None
+    execution_mode: Literal["ORT_SEQUENTIAL", "ORT_PARALLEL"] | None = None
+    execution_order: Literal["DEFAULT", "PRIORITY_BASED"] | None = None
+    graph_optimization_level: (
+        Literal[
+            "ORT_DISABLE_ALL",
+            "ORT_ENABLE_BASIC",
+            "ORT_ENABLE_EXTENDED",
+            "ORT_ENABLE_LAYOUT",
+            "ORT_ENABLE_ALL",
+        ]
+        | None
+    ) = None
+    log_severity_level: Literal[0, 1, 2, 3, 4] = 3  # errors
+    log_verbosity_level: Count | None = None
+    use_deterministic_compute: bool | None = None
+
+
+SESSION_ENUMS = MappingProxyType(
+    {
+        "execution_mode": "ExecutionMode",
+        "execution_order": "ExecutionOrder",
+        "graph_optimization_level": "GraphOptimizationLevel",
+    }
+)
+"""The attributes whose values onnxruntime has as members of its own classes."""
+
+
 class OnnxModel:
     """A session of onnxruntime.
 
@@ -66,13 +116,14 @@ class OnnxModel:
         Args:
             intra_op_threads: threads for one operator; 0 lets onnxruntime choose.
             inter_op_threads: threads for operators side by side; 0 likewise.
-            session_options: further attributes of ``onnxruntime.SessionOptions``.
+            session_options: further attributes of ``onnxruntime.SessionOptions``, those of
+                `SessionOptions` here.
             trim_memory: whether `release` gives free memory back to the system.
         """
 
         intra_op_threads: Count = 0
         inter_op_threads: Count = 0
-        session_options: dict[str, str | int | float | bool] = {}
+        session_options: dict[str, Any] = {}  # checked by _session_options
         trim_memory: bool = True
 
     def __init__(self, session: Any, path: Path, device: str, opts: Options) -> None:
@@ -94,7 +145,7 @@ class OnnxModel:
 
         Raises:
             WrongDeviceError: onnxruntime has no such provider here, or took another one.
-            IntegrityError: the file is not a model.
+            IntegrityError: the file is not a model, or its weights beside it are not there.
             ConfigError: a field of the config cannot be used.
         """
         import onnxruntime
@@ -105,18 +156,13 @@ class OnnxModel:
         if provider not in onnxruntime.get_available_providers():
             here = ", ".join(onnxruntime.get_available_providers())
             raise WrongDeviceError(provider, f"this onnxruntime has {here}")
-        session_options = onnxruntime.SessionOptions()
-        session_options.intra_op_num_threads = opts.intra_op_threads
-        session_options.inter_op_num_threads = opts.inter_op_threads
-        session_options.log_severity_level = 3  # errors
-        for name, value in opts.session_options.items():
-            setattr(session_options, name, value)
+        session_options = _session_options(opts, str(config))
         try:
             session = onnxruntime.InferenceSession(
                 str(path), session_options, providers=[(provider, provider_options)]
             )
         except Exception as error:
-            if type(error).__name__ in ("InvalidArgument", "InvalidProtobuf", "InvalidGraph"):
+            if type(error).__name__ in NOT_A_MODEL or _says(error, BROKEN_WEIGHTS):
                 raise IntegrityError(str(path), one_line(error)) from error
             raise
         took = session.get_providers()[0]
@@ -135,6 +181,9 @@ class OnnxModel:
 
         A model whose inputs are not plain tensors is left alone: what would be a valid input for
         it is not to be guessed.
+
+        Raises:
+            Exception: memory ran out; the next backend may have room. Any other error is none.
         """
         import numpy
 
@@ -147,8 +196,10 @@ class OnnxModel:
             inputs[one.name] = numpy.zeros(shape, kind)
         try:
             self.session.run(None, inputs)
-        except Exception:  # zeros of these shapes are no valid input
-            return
+        except Exception as error:
+            if isinstance(error, MemoryError) or _says(error, NO_MEMORY):
+                raise
+            # Else zeros of these shapes are no valid input.
 
     def memory_bytes(self) -> int:
         """Return the size of the file, and of the weights beside it: what it holds at least."""
@@ -160,6 +211,36 @@ class OnnxModel:
         self.session = Released()
         if self._options.trim_memory:
             give_back_memory()
+
+
+def _session_options(opts: OnnxModel.Options, source: str) -> Any:
+    """Return the ``onnxruntime.SessionOptions`` that a model config asks for.
+
+    Raises:
+        ConfigError: it names an attribute that it may not set, or a value that does not fit.
+    """
+    import onnxruntime
+
+    where, known = "session_options", SessionOptions.model_fields
+    unknown = [name for name in opts.session_options if name not in known]
+    if unknown:
+        what = f"not to be set by a model's config; allowed are {', '.join(known)}"
+        raise ConfigError(source, [Problem(f"{where}.{name}", what) for name in unknown])
+    chosen = validate_backend_config(
+        SessionOptions, opts.session_options, where=where, source=source
+    )
+    made = onnxruntime.SessionOptions()
+    made.intra_op_num_threads = opts.intra_op_threads
+    made.inter_op_num_threads = opts.inter_op_threads
+    for name, value in chosen.model_dump(exclude_none=True).items():
+        members = SESSION_ENUMS.get(name)
+        setattr(made, name, getattr(getattr(onnxruntime, members), value) if members else value)
+    return made
+
+
+def _says(error: Exception, words: tuple[str, ...]) -> bool:
+    text = str(error).lower()
+    return any(one in text for one in words)
 
 
 def _provider(backend: Backend) -> tuple[str, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import json
+import re
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -21,9 +21,13 @@ from ._torch import (
     Dtype,
     bytes_of,
     check_devices,
+    check_index,
+    check_no_code,
     give_back_card,
     import_transformers,
     naming_broken_files,
+    pickle_allowed,
+    read_json,
     require_allowed,
     require_device,
 )
@@ -71,7 +75,8 @@ class SentenceTransformersModel:
             WrongDeviceError: torch has no such device.
             IntegrityError: the directory is none of sentence-transformers, a file in it is
                 broken, or it wants code of its own to be run.
-            UnsafePickleError: its weights are pickled, and that is not allowed.
+            UnsafePickleError: its weights are pickled, and that is not allowed, or a file in it
+                asks for code to be run.
             ConfigError: a field of the config cannot be used.
         """
         from sentence_transformers import SentenceTransformer
@@ -79,15 +84,15 @@ class SentenceTransformersModel:
         opts = options(config, cls.Options)
         device = device_of(load_backend)
         require_device(device)
+        allowed = pickle_allowed(config, opts.allow_pickle)
         directory = Path(config)
-        model_options: dict[str, Any] = {} if opts.allow_pickle else {"use_safetensors": True}
+        model_options: dict[str, Any] = {} if allowed else {"use_safetensors": True}
         if opts.dtype is not None:
             model_options["dtype"] = opts.dtype
+        _check_modules(directory)
+        check_no_code(directory)
+        _check_weights(config, opts, directory)
         with naming_broken_files(directory):
-            _check_modules(directory)
-            for pickled in sorted(directory.rglob("pytorch_model*.bin")):
-                if not any(pickled.parent.glob("*.safetensors")):
-                    require_allowed(config, pickled, opts.allow_pickle, "the weights are pickled")
             # Always with a device: without one it takes whatever card there is.
             model = SentenceTransformer(
                 str(directory),
@@ -139,11 +144,57 @@ def _check_modules(directory: Path) -> None:
     if not listing.is_file():
         what = "there is no modules.json in it; the module transformers loads models without one"
         raise IntegrityError(str(directory), what)
-    for part in json.loads(listing.read_bytes()):
-        # Before version 6 sentence-transformers runs code of a local directory without asking.
-        if not part["type"].startswith("sentence_transformers."):
-            what = f"its part {part['type']} is code that comes with the model; it is never run"
-            raise IntegrityError(str(listing), what)
+    parts = read_json(listing)
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise IntegrityError(str(listing), "it is no list of parts, each with a type and a path")
+    for part in parts:
+        _check_part(listing, part.get("type"), part.get("path"))
+    for name in ("router_config.json", "config.json"):  # the latter is what it was before
+        for path in sorted(directory.rglob(name)):
+            router = read_json(path)
+            types = router.get("types") if isinstance(router, dict) else None
+            if isinstance(types, dict):
+                for place, kind in types.items():
+                    _check_part(path, kind, place)
+            elif name == "router_config.json":
+                raise IntegrityError(str(path), "it has no types, one for each part")
+
+
+def _check_part(listing: Path, kind: Any, place: Any) -> None:
+    """Raise unless a part is one of the framework's classes, and below the directory.
+
+    Before version 6 sentence-transformers runs code of a local directory without asking. The name
+    of a module that it has imported itself, such as pickle, is not one of a class.
+
+    Raises:
+        IntegrityError: it is not.
+    """
+    if not isinstance(kind, str) or not isinstance(place, str):
+        raise IntegrityError(str(listing), "one of its parts has no type or no path")
+    if not re.fullmatch(r"sentence_transformers(\.\w+)*\.[A-Z]\w*", kind):
+        what = f"its part {kind} is code that comes with the model; it is never run"
+        raise IntegrityError(str(listing), what)
+    if Path(place).is_absolute() or ".." in re.split(r"[/\\]", place):
+        raise IntegrityError(str(listing), f"its part {place!r} leaves the directory")
+
+
+def _check_weights(
+    config: ModelConfig, opts: SentenceTransformersModel.Options, directory: Path
+) -> None:
+    """Raise unless all weights are safetensors, or allowed to be pickled.
+
+    Raises:
+        IntegrityError: an index names weights that are missing, or elsewhere.
+        UnsafePickleError: some are pickled, and that is not allowed.
+    """
+    for index in sorted(directory.rglob("*.safetensors.index*.json")):
+        check_index(config, index, opts.allow_pickle)
+    for pickled in sorted(directory.rglob("pytorch_model*.bin")):
+        beside = ["model.safetensors"]
+        if pickled.name != "pytorch_model.bin":  # one of many, which only transformers reads
+            beside.append("model.safetensors.index.json")
+        if not any((pickled.parent / name).is_file() for name in beside):
+            require_allowed(config, pickled, opts.allow_pickle, "the weights are pickled")
 
 
 def register(registry: Registry) -> None:

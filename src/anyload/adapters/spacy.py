@@ -56,10 +56,13 @@ class SpacyModel:
 
     @classmethod
     def load(cls, config: ModelConfig) -> Self:
-        """Load a pipeline directory; never a package of that name.
+        """Load a pipeline directory; never a package of that name, nor another directory.
+
+        Its components are made by functions that installed packages register with spaCy.
 
         Raises:
-            IntegrityError: the directory is not a pipeline, or a file of it is broken.
+            IntegrityError: the directory is not a pipeline, a file of it is broken, or one of its
+                components is to come from elsewhere.
             ConfigError: a field of the config cannot be used, or names no component.
         """
         import spacy
@@ -95,7 +98,12 @@ class SpacyModel:
 
 
 def _description(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Return a pipeline's meta.json and the names of its components."""
+    """Return a pipeline's meta.json and the names of its components.
+
+    Raises:
+        IntegrityError: a file is missing, is none or is not what spaCy needs, or a component is
+            to come from elsewhere: another directory, or a package that would be imported.
+    """
     from spacy.util import load_config
 
     if not path.is_dir():
@@ -107,10 +115,43 @@ def _description(path: Path) -> tuple[dict[str, Any], list[str]]:
         place = path / "meta.json"
         meta = json.loads(place.read_bytes())
         place = path / "config.cfg"
-        names = load_config(place)["nlp"]["pipeline"]
+        config = load_config(place)
+        names, components = config["nlp"]["pipeline"], config.get("components", {})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(str(place), one_line(error)) from error
+    _check_meta(path / "meta.json", meta)
+    _check_components(place, names, components)
     return meta, names
+
+
+def _check_meta(place: Path, meta: object) -> None:
+    """Raise for a meta.json that spaCy would only stumble over."""
+    if not isinstance(meta, dict):
+        raise IntegrityError(str(place), "its document is not an object")
+    for kind, what, keys in (
+        (str, "a text", ("lang", "name", "version", "spacy_version")),
+        (dict, "an object", ("vectors", "_sourced_vectors_hashes")),
+    ):
+        for key in keys:
+            if key in meta and not isinstance(meta[key], kind):
+                raise IntegrityError(str(place), f"its {key!r} is not {what}")
+
+
+def _check_components(place: Path, names: object, components: object) -> None:
+    """Raise for what is no list of components, and for a component that is loaded from elsewhere.
+
+    Nothing is interpolated here: a section that stands for another one is not taken.
+    """
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise IntegrityError(str(place), "its nlp.pipeline is not a list of names")
+    if not isinstance(components, dict):
+        raise IntegrityError(str(place), "its components are not a section")
+    for name, fields in components.items():
+        if not isinstance(fields, dict):
+            raise IntegrityError(str(place), f"its component {name!r} is not a section")
+        if "source" in fields and "factory" not in fields:
+            what = f"its component {name!r} has a source: it would be loaded from elsewhere"
+            raise IntegrityError(str(place), what)
 
 
 def _check_names(opts: SpacyModel.Options, names: list[str], source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -18,9 +19,13 @@ from ._torch import (
     TORCH_GLOBALS,
     Dtype,
     check_devices,
+    check_index,
+    check_no_code,
     give_back_card,
     import_transformers,
     naming_broken_files,
+    pickle_allowed,
+    read_json,
     require_allowed,
     require_device,
 )
@@ -35,11 +40,14 @@ REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("trust_remote_code",), "runs code that comes with the model; anyload never does"),
     (("use_kernels", "kernel_config"), "loads code from the Hub; anyload never does"),
     (("local_files_only", "token"), "local files are all that anyload loads"),
-    (("subfolder", "config"), "model_path says where the model is"),
+    (("subfolder", "config", "cache_dir"), "model_path says where the model is"),
     (("use_safetensors", "weights_only", "gguf_file"), "see the field allow_pickle"),
-    (("device_map", "tp_plan"), "the backend says on which device"),
+    (
+        ("device_map", "tp_plan", "tp_size", "device_mesh", "offload_folder"),
+        "the backend says on which device",
+    ),
     (("dtype", "torch_dtype"), "use the field dtype"),
-    (("attn_implementation",), "use the field attention"),
+    (("adapter_kwargs",), "model_path says where the weights are"),
     (("output_loading_info",), "anyload asks for it, and reports what is missing"),
 )
 
@@ -68,7 +76,8 @@ class TransformersModel:
             allow_pickle: whether weights in pickled files, ``.bin``, are taken too. They are read
                 with ``weights_only``, which is less than a pickle can do and more than
                 safetensors can.
-            model_options: further arguments of ``from_pretrained``.
+            model_options: further arguments of ``from_pretrained``; not in a model's own
+                config.yml.
         """
 
         auto_class: str = "AutoModel"
@@ -97,26 +106,30 @@ class TransformersModel:
         Raises:
             WrongDeviceError: torch has no such device.
             IntegrityError: the directory is none of transformers, or a file in it is broken.
-            UnsafePickleError: its weights are pickled, and that is not allowed.
+            UnsafePickleError: its weights are pickled, and that is not allowed, or a file in it
+                asks for code to be run.
             ConfigError: a field of the config cannot be used.
         """
         opts = options(config, cls.Options)
         device = device_of(load_backend)
         require_device(device)
-        directory = _directory(config, opts)
+        allowed = pickle_allowed(config, opts.allow_pickle)
+        directory = _directory(config)
         auto_class = _auto_class(config, opts)
         arguments: dict[str, Any] = dict(opts.model_options)
         if opts.dtype is not None:
             arguments["dtype"] = opts.dtype
         if opts.attention is not None:
             arguments["attn_implementation"] = opts.attention
+        check_no_code(directory)
+        _check_weights(config, opts, directory)
         with naming_broken_files(directory):
             # On the processor first: transformers itself can only load elsewhere with accelerate.
             model, info = auto_class.from_pretrained(
                 str(directory),
                 local_files_only=True,
                 trust_remote_code=False,
-                use_safetensors=None if opts.allow_pickle else True,
+                use_safetensors=None if allowed else True,
                 output_loading_info=True,
                 **arguments,
             )
@@ -137,15 +150,15 @@ class TransformersModel:
 
         if self.model.main_input_name != "input_ids":
             return
-        if isinstance(self.processor, transformers.PreTrainedTokenizerBase):
-            tokens = self.processor("a", return_tensors="pt")
-            names = [name for name in ("input_ids", "attention_mask") if name in tokens]
-            inputs = {name: tokens[name].to(self.device) for name in names}
-        else:
-            inputs = {"input_ids": torch.zeros((1, 1), dtype=torch.int64, device=self.device)}
-        if self.model.config.is_encoder_decoder:
-            inputs["decoder_input_ids"] = inputs["input_ids"]
         try:
+            if isinstance(self.processor, transformers.PreTrainedTokenizerBase):
+                tokens = self.processor("a", return_tensors="pt")
+                names = [name for name in ("input_ids", "attention_mask") if name in tokens]
+                inputs = {name: tokens[name].to(self.device) for name in names}
+            else:
+                inputs = {"input_ids": torch.zeros((1, 1), dtype=torch.int64, device=self.device)}
+            if self.model.config.is_encoder_decoder:
+                inputs["decoder_input_ids"] = inputs["input_ids"]
             with torch.inference_mode():
                 self.model(**inputs)
         except torch.OutOfMemoryError:  # the next backend may have room
@@ -163,7 +176,7 @@ class TransformersModel:
         give_back_card(self.device)
 
 
-def _directory(config: ModelConfig, opts: TransformersModel.Options) -> Path:
+def _directory(config: ModelConfig) -> Path:
     """Return the model's directory, if it is one that could be loaded."""
     directory = Path(config)
     if not directory.is_dir():
@@ -173,12 +186,37 @@ def _directory(config: ModelConfig, opts: TransformersModel.Options) -> Path:
         )
     if not (directory / "config.json").is_file():
         raise IntegrityError(str(directory), "there is no config.json in it")
-    if not any(directory.glob("*.safetensors")):
+    return directory
+
+
+def _check_weights(config: ModelConfig, opts: TransformersModel.Options, directory: Path) -> None:
+    """Raise unless the weights are there, and are safetensors or allowed to be pickled.
+
+    Raises:
+        IntegrityError: they are missing, or elsewhere.
+        UnsafePickleError: they are pickled, and that is not allowed.
+    """
+    variant = opts.model_options.get("variant")
+    more = f".{variant}" if variant else ""
+    names = [f"model{more}.safetensors", f"model.safetensors.index{more}.json"]
+    settings = read_json(directory / "config.json")
+    named = settings.get("transformers_weights") if isinstance(settings, dict) else None
+    if named is not None:  # then it is this file, whatever else there is
+        if not isinstance(named, str) or "/" in named or "\\" in named:
+            what = f"its transformers_weights is {named!r}, which is no file's name"
+            raise IntegrityError(str(directory / "config.json"), what)
+        names = [named]
+    found = next((path for name in names if (path := directory / name).is_file()), None)
+    if found is None:
         pickled = sorted([*directory.glob("*.bin"), *directory.glob("*.pt")])
         if not pickled:
-            raise IntegrityError(str(directory), "there are no weights in it, no *.safetensors")
+            what = f"there are no weights in it, no {' or '.join(names)}"
+            raise IntegrityError(str(directory), what)
         require_allowed(config, pickled[0], opts.allow_pickle, "the weights are pickled")
-    return directory
+    elif found.suffix == ".json":
+        check_index(config, found, opts.allow_pickle)
+    elif found.suffix != ".safetensors":
+        require_allowed(config, found, opts.allow_pickle, "the weights are pickled")
 
 
 def _auto_class(config: ModelConfig, opts: TransformersModel.Options) -> Any:
@@ -192,6 +230,16 @@ def _auto_class(config: ModelConfig, opts: TransformersModel.Options) -> Any:
         for name in names
         if name in opts.model_options
     ]
+    if opts.model_options and not config.from_operator:
+        what = "not allowed in a model's own config.yml; put it into the catalogue"
+        problems.append(Problem("model_options", what))
+    problems += [
+        Problem(f"model_options.{name}", "not allowed here: use the field attention")
+        for name in opts.model_options
+        if "attn_implementation" in name
+    ]
+    if re.search(r"[/\\]", str(opts.model_options.get("variant"))):
+        problems.append(Problem("model_options.variant", "it is a part of a file's name"))
     if opts.attention is not None and "/" in opts.attention:
         problems.append(Problem("attention", "a kernel from the Hub is code; anyload loads none"))
     # Not any class with a from_pretrained: some load pickles, or fetch what they need.
