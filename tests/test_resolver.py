@@ -16,8 +16,8 @@ from calls import GPU_THEN_LOCAL, Calls, Gpu, error_of
 from scenes import model_on_disk, registry_of
 
 from anyload import ConfigError, Initializer, ModelConfig, ModelNotFoundError, Registry
-from anyload._load.resolver import size_on_disk
-from anyload.testing import FakeModel, Gate, settled
+from anyload._load.resolver import Resolver, size_on_disk
+from anyload.testing import FakeModel, Gate, returns_at_once, settled
 
 
 def registry() -> Registry:
@@ -505,3 +505,31 @@ async def test_the_size_of_a_model_is_that_of_its_directory_or_file(root: Path) 
         for path in ("file.bin", "file.bin", "absent"):
             await initializer.init(ModelConfig("m", path))
     assert sizes.heard == [(root / "m" / "config.yml").stat().st_size, 9, 9, 0]
+
+
+async def test_a_read_that_hangs_keeps_no_other_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it began after the reads that were being watched, which have come back since."""
+    first, hang, really = Gate(), Gate(), Resolver.resolve
+    at = {model_on_disk(tmp_path, name="first"): first, model_on_disk(tmp_path, name="hang"): hang}
+
+    def resolve(self: Resolver, model: Any, *args: Any, **kwargs: Any) -> Any:
+        if model in at:
+            at[model].enter()
+        return really(self, model, *args, **kwargs)
+
+    monkeypatch.setattr(Resolver, "resolve", resolve)
+    other = model_on_disk(tmp_path, name="other")
+    async with Initializer(registry_of(m=returns_at_once())) as initializer:
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("first", initializer, next(iter(at)))
+            await first.entered()
+            calls.start("hang", initializer, list(at)[1])
+            calls.start("other", initializer, other)
+            first.open()
+            await hang.entered()
+            assert isinstance(await calls.result("other"), FakeModel)
+            hang.open()
+        await settled(initializer)
