@@ -23,7 +23,7 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 FUNCTIONS = (FunctionType, BuiltinFunctionType, classmethod, staticmethod, property, type)
 
 
-STOPPED_SECONDS = max(0.02, 5 * TICK_SECONDS)
+STOPPED_SECONDS = 0.02
 """A gap from which on the event loop was stopped, and not only late."""
 
 
