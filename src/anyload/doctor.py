@@ -278,7 +278,7 @@ class Doctor:
     timeout: float
 
     def examine(self, model: str) -> Diagnosis:
-        """Examine a model; it blocks. Interrupted, it leaves no process behind."""
+        """Examine a model; it blocks. Interrupted, it ends the process group of the examination."""
         alone: Alone | Unfinished
         together: Together | Unfinished | None = None
         found = self._run("alone", model)
@@ -322,7 +322,7 @@ def run_alone(command: Sequence[str], out: Any, err: Any, timeout: float) -> int
     except subprocess.TimeoutExpired:
         return None
     finally:
-        # Its whole group, so that nothing is left running that it has started.
+        # Its whole group; not what has begun a session of its own.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if hasattr(os, "killpg"):
                 os.killpg(process.pid, signal.SIGKILL)

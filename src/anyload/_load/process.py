@@ -49,6 +49,7 @@ class Lock(_thread.RLock):  # type: ignore[misc]  # final in typeshed, not in CP
     def __init__(self) -> None:
         self._put_off: deque[Callable[[], None]] = deque()
 
+    # What threading.Condition asks of its lock, in C; there is no public name for it.
     mine: Callable[[], bool] = _thread.RLock._is_owned  # type: ignore[attr-defined]
     """Return whether this thread holds the lock."""
 
