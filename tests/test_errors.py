@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from typing import Any
 
@@ -144,6 +145,21 @@ def test_an_error_is_its_fields_here_and_in_another_process(
         assert type(twin) is type(error)
         assert {name: getattr(twin, name) for name in fields} == fields
         assert str(twin) == text
+
+
+class OwnError(AnyloadError):
+    def __init__(self, number: int) -> None:
+        self.text = f"number {number}"
+        super().__init__()
+
+
+@pytest.mark.parametrize("twin_of", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_a_twin_is_made_without_the_constructor(twin_of: Any) -> None:
+    """So an error of your own may take what it likes, and a note goes along."""
+    error = OwnError(3)
+    error.add_note("seen twice")
+    twin = twin_of(error)
+    assert (type(twin), twin.text, twin.__notes__) == (OwnError, "number 3", ["seen twice"])
 
 
 def test_every_error_is_tested() -> None:

@@ -51,8 +51,6 @@ class NotLoadedError(AnyloadError):
         reason: why.
     """
 
-    _fields = ("reason",)
-
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)

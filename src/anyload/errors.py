@@ -36,14 +36,13 @@ LONGEST_TEXT = 4096
 class AnyloadError(Exception):
     """The root of what anyload raises."""
 
-    _fields: tuple[str, ...] = ()
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), {name: getattr(self, name) for name in self._fields})
+        # The fields go along as they are: a constructor may take them in another shape.
+        return _rebuild, (type(self), self.args), vars(self)
 
 
-def _rebuild(kind: type[AnyloadError], fields: dict[str, Any]) -> AnyloadError:
-    return kind(**fields)
+def _rebuild(kind: type[AnyloadError], args: tuple[Any, ...]) -> AnyloadError:
+    return kind.__new__(kind, *args)
 
 
 class Problem(NamedTuple):
@@ -60,8 +59,6 @@ class ConfigError(AnyloadError):
         source: the file, or what else was read.
         problems: everything that is wrong with it, not only the first.
     """
-
-    _fields = ("source", "problems")
 
     def __init__(self, source: str, problems: Iterable[Problem]) -> None:
         self.source = source
@@ -90,8 +87,6 @@ class ModelNotFoundError(AnyloadError):
         reason: what was looked for, and where.
     """
 
-    _fields = ("model", "reason")
-
     def __init__(self, model: str, reason: str) -> None:
         self.model = model
         self.reason = reason
@@ -110,8 +105,6 @@ class LoadError(AnyloadError):
         attempts: every backend's turn, in order.
         report: the same with its timing, where the load got far enough to have one.
     """
-
-    _fields: tuple[str, ...] = ("model", "module_id", "attempts", "report")
 
     def __init__(
         self,
@@ -143,8 +136,6 @@ class LoadTimeoutError(LoadError):
         limit: the ``load_timeout`` that passed, in seconds.
     """
 
-    _fields = ("model", "module_id", "attempts", "report", "limit")
-
     def __init__(
         self,
         model: str,
@@ -169,8 +160,6 @@ class SaturatedError(AnyloadError):
         stuck: the loads that hold the slots.
     """
 
-    _fields = ("model", "stuck")
-
     def __init__(self, model: str, stuck: Sequence[StuckLoad]) -> None:
         self.model = model
         self.stuck = tuple(stuck)
@@ -190,8 +179,6 @@ class ReentrantLoadError(AnyloadError):
         chain: the models and groups of the cycle, from the outermost load inwards.
     """
 
-    _fields = ("model", "chain")
-
     def __init__(self, model: str, chain: Iterable[str]) -> None:
         self.model = model
         self.chain = tuple(chain)
@@ -210,8 +197,6 @@ class WrongTypeError(AnyloadError):
         expected: what is accepted, in words.
     """
 
-    _fields = ("implementation", "returned", "expected")
-
     def __init__(self, implementation: str, returned: str, expected: str) -> None:
         self.implementation = implementation
         self.returned = returned
@@ -229,8 +214,6 @@ class ClosedError(AnyloadError):
         model: the name or path that was asked for.
     """
 
-    _fields = ("model",)
-
     def __init__(self, model: str) -> None:
         self.model = model
         super().__init__(model)
@@ -246,8 +229,6 @@ class IntegrityError(AnyloadError):
         path: the file.
         reason: what differs, with both values.
     """
-
-    _fields = ("path", "reason")
 
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
@@ -267,8 +248,6 @@ class UnsafeArchiveError(AnyloadError):
         reason: what is unsafe about it.
     """
 
-    _fields = ("archive", "member", "reason")
-
     def __init__(self, archive: str, member: str, reason: str) -> None:
         self.archive = archive
         self.member = member
@@ -287,8 +266,6 @@ class UnsafePickleError(AnyloadError):
         reason: what is missing.
     """
 
-    _fields = ("path", "reason")
-
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
         self.reason = reason
@@ -306,8 +283,6 @@ class MissingExtraError(AnyloadError):
         extra: the extra of anyload that installs it.
     """
 
-    _fields = ("package", "extra")
-
     def __init__(self, package: str, extra: str) -> None:
         self.package = package
         self.extra = extra
@@ -324,8 +299,6 @@ class WrongDeviceError(AnyloadError):
         asked: the device.
         got: what it took, or has.
     """
-
-    _fields = ("asked", "got")
 
     def __init__(self, asked: str, got: str) -> None:
         self.asked = asked
