@@ -83,7 +83,8 @@ class InitializerConfig(BackendConfig):
         guard: which loads are checked for process-wide state that they leave changed: those of
             exclusive groups, all, or none.
         model_root: the directory that every path must resolve inside.
-        catalogue_only: whether paths are refused.
+        catalogue_only: whether names that are paths are refused; a ModelConfig given in code is
+            the operator's own and passes (``model_root`` confines it all the same).
         modules: the class for each module id and backend type, by import path. A plain import
             path is the one for ``LOCAL``.
         backend_types: the class for each backend type, by import path.

@@ -133,7 +133,7 @@ class Initializer:
     async def init(
         self, model: Model, *, key: Hashable | None = None, priority: int = 0, **load_kwargs: Any
     ) -> Any:
-        """Load a model and return it.
+        """Load a model and return what its ``load`` returned.
 
         Callers that ask for the same model at the same time share one load: the same path, load
         kwargs and config. A call after that load has ended loads anew.
@@ -146,14 +146,14 @@ class Initializer:
         Args:
             model: a name of the catalogue, else a path of a directory with a ``config.yml``;
                 or a ModelConfig.
-            key: shares the load with callers that give the same key, whatever they load.
+            key: shares the load with callers that give the same key, whatever they load. It is
+                text, a number, another constant, a tuple, a frozen dataclass, or an object that
+                is equal only to itself.
             priority: loads of higher priority start first.
             load_kwargs: passed on to the module's ``load``.
 
-        Returns:
-            What ``load`` returned.
-
         Raises:
+            TypeError: the key is none of these, or a load kwarg has a reserved name.
             ModelNotFoundError: there is no such model.
             ConfigError: its ``config.yml`` cannot be used, or its module is not registered.
             LoadError: no backend could load it; every attempt is in it.
@@ -192,11 +192,7 @@ class Initializer:
         on that load's thread and slot.
 
         Args:
-            model: as in `init`.
-            key: as in `init`.
-            priority: as in `init`.
-            timeout: how long this caller waits, in seconds.
-            load_kwargs: as in `init`.
+            timeout: how long this caller waits, in seconds. The other arguments are as in `init`.
 
         Raises:
             TimeoutError: ``timeout`` seconds have passed; the caller has left, as if cancelled.
@@ -241,8 +237,8 @@ class Initializer:
     ) -> dict[Model, Any]:
         """Load many models, as many at once as there are slots.
 
-        Models that are equal, or are spellings of one path, load once. Larger ones start first.
-        ``load_timeout`` starts for each model when its first attempt does.
+        Models that are equal, or names of one real path and config, load once. Larger ones start
+        first. ``load_timeout`` starts for each model when its first attempt does.
 
         Cancelling it leaves every load, as cancelling `init` does; what was loaded is released.
 
@@ -274,7 +270,8 @@ class Initializer:
                     ...
 
         Leaving the ``async with`` block leaves what has not landed. An outcome that was yielded
-        belongs to the caller; errors are in the outcomes and are not raised.
+        belongs to the caller; errors are in the outcomes and are not raised. Inside a load, the
+        next one loads when it is asked for.
 
         Args:
             models: as in `init_many`.
