@@ -10,13 +10,16 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from anyload import LoadReport, Registry
+from anyload import LoadReport, ModelConfig, ProcessGlobal, Registry, _probes
 from anyload._examination import NotLoadedError, Undeclared, Usual, likeness, release
+from anyload._probes import Heartbeat, Watch
 from anyload._tables import diagnosis_paragraph, doctor_document, doctor_rows
 from anyload.cli import main
 from anyload.doctor import (
@@ -366,7 +369,14 @@ def test_the_table_has_a_row_and_a_paragraph_for_loads_that_hang_at_once(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
-def test_ctrl_c_is_exit_code_130_and_leaves_nothing_running(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "last"),
+    [(signal.SIGINT, 130, b"interrupted\n"), (signal.SIGTERM, 143, b"hangs: ...\n")],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+def test_a_doctor_that_is_told_to_end_leaves_nothing_running(
+    number: signal.Signals, code: int, last: bytes, tmp_path: Path
+) -> None:
     """The process of the examination ends with the doctor, with all that it has started."""
     (tmp_path / "doctor_modules.py").write_text(MODULES)
     (tmp_path / "hanging.yml").write_text(config("hangs"))
@@ -380,10 +390,11 @@ def test_ctrl_c_is_exit_code_130_and_leaves_nothing_running(tmp_path: Path) -> N
     deadline = time.monotonic() + 30
     while not running.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (130, b"")
-    assert b"interrupted" in err
+    assert (process.returncode, out) == (code, b"")
+    assert err.endswith(last)
+    assert b"Traceback" not in err
     assert all(gone(int(pid)) for pid in running.read_text().split())
 
 
@@ -523,6 +534,40 @@ def test_loads_that_take_long_are_not_taken_for_hung() -> None:
     assert too_slow(ALONE, 300) is None
     slow = too_slow(replace(ALONE, load_seconds=(60.0,)), 300)
     assert slow == Unfinished("failed", "with 60 s a load that needs --timeout 843")
+
+
+def test_a_heartbeat_tells_how_long_the_loop_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All gaps together that are more than a delay; listening anew forgets them."""
+    clock = iter([0.0, 0.01, 0.05, 0.06, 0.16, 0.16, 1.0, 1.01, 1.01])
+    monkeypatch.setattr(_probes, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    heartbeat = Heartbeat()
+    told = [heartbeat.stopped() for _ in range(4)]
+    assert told == pytest.approx([0.0, 0.04, 0.04, 0.14])
+    assert heartbeat.longest() == pytest.approx(0.1)
+    heartbeat.listen()
+    assert heartbeat.stopped() == 0.0
+    assert heartbeat.longest() == pytest.approx(0.01)
+
+
+def test_it_watches_what_any_module_says_is_changed() -> None:
+    """A module that says nothing may load with the framework of one that does; so may a variant."""
+    state = {"dtype": "float32", "format": "binary"}
+    dtype, form = (
+        ProcessGlobal(name, partial(state.__getitem__, name), show=str) for name in state
+    )
+    registry = Registry()
+    registry.module("says")(returns_at_once(process_globals=(dtype,)))
+    module = returns_at_once()
+    other = type("Other", (module,), {"process_globals": (form,)})
+    module.variant = classmethod(lambda cls, config: other)  # type: ignore[attr-defined]
+    registry.module("says nothing")(module)
+    registry.implementations("says nothing")["LOCAL"].of(ModelConfig("says nothing"))
+    watch = Watch(registry)
+    state.update(dtype="float16", format="text")
+    assert watch.changes() == {
+        "dtype": "dtype changed from float32 to float16",
+        "format": "format changed from binary to text",
+    }
 
 
 STACK = """\

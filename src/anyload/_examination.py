@@ -86,7 +86,7 @@ async def examine_alone(source: str, name: str, model: str, limit: float) -> Alo
         release(values)
         released = footprint()
         implementation = await loads.implementation(first)
-        watch, changes = Watch(implementation.process_globals), told(first.report.observed.changes)
+        watch, changes = Watch(loads.registry), told(first.report.observed.changes)
         for name_ in BY_IMPORTS:
             changes.pop(name_, None)
         seconds, gaps, stopped = list[float](), list[float](), list[float]()
@@ -151,7 +151,7 @@ async def examine_together(
         usual.take(values[0], ended)
         size = loads.size(ended)
         release(values)
-    watch = Watch((await loads.implementation(ended)).process_globals)
+    watch = Watch(loads.registry)
     at_once, count = 2 if size >= LARGE else 4, 0
     errors, wrong, changes = Counter[str](), Counter[str](), dict[str, str]()
     for _ in range(rounds):
@@ -196,7 +196,7 @@ class Loads:
         config = load_config(
             source, name=name, environ=os.environ, known_types=registry.backend_types
         )
-        registry = extended(registry, config, source)
+        self.registry = extended(registry, config, source)
         unlimited = {"timeout": None, "stall_timeout": None}
         config = config.model_copy(
             update={
@@ -217,7 +217,9 @@ class Loads:
         self._model = model
         self._number = 0
         self._initializer = Initializer.from_config(
-            config, registry=registry if declared else Undeclared(registry), hooks=[self._hear]
+            config,
+            registry=self.registry if declared else Undeclared(self.registry),
+            hooks=[self._hear],
         )
 
     def _hear(self, event: Event) -> None:

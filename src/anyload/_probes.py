@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from anyio import sleep
 
-from .adapters._torch import TORCH_GLOBALS
 from .guard import PYTHON, ProcessGlobal, Snapshot
+from .registry import Registry
 from .reports import GlobalChange
 
 TICK_SECONDS = 0.001
@@ -88,11 +88,12 @@ class Watch:
     """Process-wide state from now on: what is known to be changed by loads, and every function.
 
     Args:
-        declared: what a module says that its loads change.
+        registry: its modules say what their loads change; all of them are looked at, as a module
+            that says nothing may use the framework of one that does.
     """
 
-    def __init__(self, declared: Iterable[ProcessGlobal]) -> None:
-        self._snapshot = Snapshot(dict.fromkeys((*PYTHON, *TORCH_GLOBALS, *declared)))
+    def __init__(self, registry: Registry) -> None:
+        self._snapshot = Snapshot(dict.fromkeys((*PYTHON, *_declared(registry))))
         self._functions = dict(_functions())
 
     def changes(self) -> dict[str, str]:
@@ -110,6 +111,13 @@ def told(changes: Iterable[GlobalChange]) -> dict[str, str]:
     """Return changes as text, by name; without addresses."""
     texts = {change.name: str(change) for change in changes}
     return {name: ADDRESS.sub("", text) for name, text in texts.items()}
+
+
+def _declared(registry: Registry) -> Iterator[ProcessGlobal]:
+    for implementations in registry.modules.values():
+        for known in implementations.values():
+            for one in (known, *known.variants.values()):
+                yield from one.process_globals
 
 
 def _functions() -> Iterator[tuple[str, Any]]:

@@ -14,7 +14,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
@@ -278,7 +279,10 @@ class Doctor:
     timeout: float
 
     def examine(self, model: str) -> Diagnosis:
-        """Examine a model; it blocks. Interrupted, it ends the process group of the examination."""
+        """Examine a model; it blocks.
+
+        On Ctrl-C or SIGTERM it ends the process group of the examination, and raises.
+        """
         alone: Alone | Unfinished
         together: Together | Unfinished | None = None
         found = self._run("alone", model)
@@ -314,21 +318,36 @@ def too_slow(alone: Alone, timeout: float) -> Unfinished | None:
 
 def run_alone(command: Sequence[str], out: Any, err: Any, timeout: float) -> int | None:
     """Run a command with all that it starts, and return its exit code; None if it hung."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
-    )
+    with _sigterm_raises():
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+        )
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            # Its whole group; not what has begun a session of its own.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if hasattr(os, "killpg"):
+                    os.killpg(process.pid, signal.SIGKILL)
+                else:
+                    process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM raise, as Ctrl-C does, where nobody else has a use for it."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        return process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        return None
+        yield
     finally:
-        # Its whole group; not what has begun a session of its own.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if hasattr(os, "killpg"):
-                os.killpg(process.pid, signal.SIGKILL)
-            else:
-                process.kill()
-        process.wait()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _read(file: Any) -> str:
