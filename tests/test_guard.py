@@ -133,6 +133,24 @@ async def test_nothing_is_put_back_where_another_load_ran_meanwhile(gate: Gate, 
     assert dial.value == "turned"
 
 
+async def test_what_the_application_changes_meanwhile_is_left_to_it(
+    gate: Gate, dial: Dial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told of, as a load may have done it; what the module has named alone is put back."""
+    events: list[Event] = []
+    async with Initializer(registry_of(m=dial.turner(gate)), hooks=[events.append]) as initializer:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(initializer.init, ModelConfig("m"))
+            await gate.entered()
+            monkeypatch.setenv("ANYLOAD_TEST_SETTING", "meant")
+            gate.open()
+        event: GlobalsChanged = await arrived(GlobalsChanged, events)
+        await settled(initializer)
+    told = {change.name: change.restored for change in event.changes}
+    assert told == {"the environment": False, "the dial": True}
+    assert (os.environ["ANYLOAD_TEST_SETTING"], dial.value) == ("meant", "as it was")
+
+
 async def test_an_overlap_that_is_over_counts(gate: Gate, dial: Dial) -> None:
     """A load of another initializer that came and went while this one ran may have done it."""
     registry = registry_of(m=dial.turner(gate), other=returns_at_once())
