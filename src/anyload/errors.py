@@ -227,7 +227,7 @@ class IntegrityError(AnyloadError):
 
     Args:
         path: the file.
-        reason: what differs, with both values.
+        reason: what is wrong with it.
     """
 
     def __init__(self, path: str, reason: str) -> None:
