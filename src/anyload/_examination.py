@@ -45,18 +45,7 @@ Ended = Loaded | Failed
 
 
 class NotLoadedError(AnyloadError):
-    """The model cannot be loaded even alone.
-
-    Args:
-        reason: why.
-    """
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
-
-    def __str__(self) -> str:
-        return self.reason
+    """The model cannot be loaded even alone; the text says why."""
 
 
 # The two examinations

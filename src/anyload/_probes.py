@@ -18,13 +18,11 @@ from .registry import Registry
 from .reports import GlobalChange
 
 TICK_SECONDS = 0.001
+STOPPED_SECONDS = 0.02
+"""A gap from which on the event loop was stopped, and not only late."""
 
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 FUNCTIONS = (FunctionType, BuiltinFunctionType, classmethod, staticmethod, property, type)
-
-
-STOPPED_SECONDS = 0.02
-"""A gap from which on the event loop was stopped, and not only late."""
 
 
 class Heartbeat:
