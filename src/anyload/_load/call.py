@@ -90,7 +90,8 @@ def run_turn(turn: Turn, *, warmup: bool) -> Result:
     result: Result = context.copy().run(_run_in_context, turn, warmup)
     # Now that every frame of it has ended. The tensors of a failed load must be gone before the
     # next backend starts.
-    forget_frames(result.error)
+    if result.error is not None:
+        forget_frames(result.error)
     result.observed = observing.end(result.value)
     return result
 
@@ -138,10 +139,10 @@ def _load(turn: Turn) -> Any:
 
 
 def _require_type(value: Any, turn: Turn) -> None:
-    if inspect.iscoroutine(value):
-        value.close()
     accepted = turn.flight.plan.accepted if turn.flight.plan else ()
     if not isinstance(value, accepted):
+        if inspect.iscoroutine(value):
+            value.close()
         what = (
             f"the class {value.__qualname__}"
             if isinstance(value, type)

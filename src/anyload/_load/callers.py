@@ -36,9 +36,11 @@ class Callers:
         Raises:
             ClosedError: the initializer is closed.
         """
-        with self._core.transition(), self._core.lock:
-            flight = self._find(key, priority)
-            cohort = self._seated(flight, bell) if flight is not None else None
+        cohort: Cohort | None = None
+        if key is not None:
+            with self._core.transition(), self._core.lock:
+                flight = self._find(key, priority)
+                cohort = self._seated(flight, bell) if flight is not None else None
         if cohort is None:
             begun = begin()
             with self._core.transition() as todo, self._core.lock:

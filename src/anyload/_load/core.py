@@ -19,7 +19,7 @@ from .dispatch import Dispatch
 from .flight import Turn
 from .flights import Flights
 from .outbox import Outbox
-from .process import Lock, Process
+from .process import Process
 from .slots import Limits
 from .tasks import Task
 from .todo import Todo
@@ -28,24 +28,24 @@ from .watchdog import Watchdog
 from .workers import Workers
 
 
-class Transition:
-    """Makes a `Todo` for what is done under the lock, and does it when the lock is free again.
+class Transition(Todo):
+    """Collects what is to be done while the lock is held, and does it when it is free again.
 
     ``with core.transition() as todo, core.lock:``, in this order. What was decided before
     something raised is done too: those who were settled must be woken.
     """
 
-    __slots__ = ("_core", "_todo")
+    __slots__ = ("_core",)
 
     def __init__(self, core: Core) -> None:
+        super().__init__()
         self._core = core
-        self._todo = Todo()
 
     def __enter__(self) -> Todo:
-        return self._todo
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self._core.perform(self._todo)
+        self._core.perform(self)
 
 
 class Core:
@@ -76,6 +76,7 @@ class Core:
         process.add(self)
 
     def _start_afresh(self) -> None:
+        self.lock = self.process.lock
         self._outbox = Outbox(self._hooks)
         self.flights = Flights(self.process, self.limits, self.clock, self._outbox)
         self.turns = Turns(self.flights, self._admission, self)
@@ -95,11 +96,6 @@ class Core:
     def transition(self) -> Transition:
         """Return what does what follows: ``with core.transition() as todo, core.lock:``."""
         return Transition(self)
-
-    @property
-    def lock(self) -> Lock:
-        """The process lock."""
-        return self.process.lock
 
     # Threads
 

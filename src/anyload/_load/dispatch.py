@@ -33,7 +33,7 @@ class Dispatch:
     def useful(self) -> bool:
         """Whether a worker might find something to do now; False only if it would not."""
         flights = self._flights
-        return self._errands or (flights.slots.free > 0 and bool(flights.queue))
+        return self._errands or (flights.slots.free > 0 and len(flights.queue) > 0)
 
     @property
     def _errands(self) -> bool:
@@ -44,7 +44,7 @@ class Dispatch:
             or flights.to_resolve
             or flights.preparations.queued
             or flights.preparations.to_stop
-            or flights.releases.waiting
+            or flights.releases.queued
         )
 
     def take(self, thread_id: int, todo: Todo) -> Task | None:
@@ -149,4 +149,4 @@ class Dispatch:
         return LoadTask(turn, self._turns, flights.limits.warmup)
 
     def _is_free(self, lane: Lane) -> bool:
-        return self._process.obstacle(lane.resources, None) is None
+        return not lane.resources or self._process.obstacle(lane.resources, None) is None

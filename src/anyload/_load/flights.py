@@ -230,7 +230,7 @@ class Flights:
             self._refuse(flight, todo)
             return
         lane = flight.lane = self.queue.lane(flight.candidate.resources)
-        if not lane:
+        if lane.live == 0:
             # While it was empty, nobody kept an eye on who holds what it needs.
             lane.stuck = self.obstacles.stuck(lane)
         lane.push(flight)
@@ -238,13 +238,15 @@ class Flights:
             self.outbox.put(Queued(flight.model, self.clock(), flight.candidate.backend_type))
         todo.worker = True
         self.review_nested(todo)
-        self.obstacles.review(flight, todo)
+        if lane.stuck or flight.predecessors:
+            self.obstacles.review(flight, todo)
 
     def dequeue(self, flight: Flight) -> None:
         """Take a flight out of the queue."""
         assert self.process.lock.mine()
         flight.lane.remove(flight)
-        self.obstacles.forget(flight)
+        if flight.blocked_since is not None:
+            self.obstacles.forget(flight)
 
     def changed_hands(self, todo: Todo) -> None:
         """A group, a lane or an import has become free, or its holder is past its limit."""
@@ -256,14 +258,15 @@ class Flights:
         assert self.process.lock.mine()
         self.preparations.review(todo)
         for lane in self.queue.lanes:
-            if len(lane):
+            if lane.live:
                 self.obstacles.review_lane(lane, todo)
         todo.worker = True
         self.review_nested(todo)
 
     def review_nested(self, todo: Todo) -> None:
         """Let loads that wait inside other loads look at how things stand."""
-        todo.wakes += self.process.nested_seats
+        if self.process.nested_seats:
+            todo.wakes += self.process.nested_seats
 
     # The end of a flight
 
@@ -308,7 +311,8 @@ class Flights:
         flight.settled_at = self.clock()
         self.live.pop(flight, None)
         self.keys.release(flight)
-        self.alarms.cancel(flight.alarm)
+        if flight.alarm is not None:
+            self.alarms.cancel(flight.alarm)
         flight.context = None
         for turn in flight.predecessors:
             turn.successors.remove(flight)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..contracts import Backend
 from ..registry import Implementation
@@ -30,16 +30,15 @@ class Candidate:
 
     choice: Choice
     implementation: Implementation
+    backend_type: str = field(init=False)
+    """The type of the backend."""
+    resources: tuple[str, ...] = field(init=False, repr=False)
+    """What the load must hold alone in this process."""
 
-    @property
-    def backend_type(self) -> str:
-        """The type of the backend."""
-        return self.choice.backend.backend_type
-
-    @property
-    def resources(self) -> tuple[str, ...]:
-        """What the load must hold alone in this process."""
-        return self.implementation.resources
+    def __post_init__(self) -> None:
+        # Asked for several times in every load, while a plan is made once for all of a module.
+        object.__setattr__(self, "backend_type", self.choice.backend.backend_type)
+        object.__setattr__(self, "resources", self.implementation.resources)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,12 @@ class Lane:
         self.stuck = False
         self._heap: list[Entry] = []
         self._refused: list[Entry] = []
-        self._live = 0
+        self.live = 0
+        """How many flights it holds."""
         self._order = count()
 
     def __len__(self) -> int:
-        return self._live
+        return self.live
 
     def __iter__(self) -> Iterator[Flight]:
         for entry in (*self._heap, *self._refused):
@@ -37,7 +38,7 @@ class Lane:
     def push(self, flight: Flight) -> None:
         """Queue a flight, or move it where its priority now belongs."""
         if flight.ticket is None:
-            self._live += 1
+            self.live += 1
         entry: Entry = (
             -flight.priority,
             not flight.requeued,
@@ -52,10 +53,10 @@ class Lane:
     def remove(self, flight: Flight) -> None:
         """Take a flight out, wherever it stands."""
         flight.ticket = None
-        self._live -= 1
+        self.live -= 1
         # Its entry stays behind until it comes up; a queue that is mostly such entries is rebuilt.
-        stale = len(self._heap) + len(self._refused) - self._live
-        if stale > 64 and stale > self._live:
+        stale = len(self._heap) + len(self._refused) - self.live
+        if stale > 64 and stale > self.live:
             self._heap = [entry for entry in self._heap if entry[5].ticket is entry]
             self._refused = [entry for entry in self._refused if entry[5].ticket is entry]
             heapq.heapify(self._heap)
@@ -121,7 +122,7 @@ class Queue:
         """
         best: Entry | None = None
         for lane in self._lanes.values():
-            if lane and free(lane):
+            if lane.live and free(lane):
                 entry = lane.head(admitted)
                 # The batch and the order are each lane's own, but the tuple up to the batch is
                 # comparable across lanes, and the flights themselves are never compared.

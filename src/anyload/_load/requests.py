@@ -94,11 +94,12 @@ class Requests:
         self, flight: Flight, model: Model, kwargs: Mapping[str, Any], *, shared: bool
     ) -> Flight:
         """Have a flight resolved: here, if its model needs nothing from disk, else by a reader."""
-        found = self._resolver.at_once(model) if isinstance(model, ModelConfig) else None
-        if found is None:
+        plan = self._resolver.plan_at_once(model) if isinstance(model, ModelConfig) else None
+        if plan is None:
             flight.resolve = self._reading(flight, model, kwargs, shared)
         else:
-            flight.config, flight.plan = found.config, found.plan
+            assert isinstance(model, ModelConfig)
+            flight.config, flight.plan = model, plan
         return flight
 
     def _reading(

@@ -108,14 +108,17 @@ class Resolver:
         name = os.fspath(model)
         return str(PurePath(self._root, name)) if name else name, "path"
 
-    def at_once(self, config: ModelConfig) -> Resolved | None:
-        """Resolve a config that needs nothing from the disk; None if it cannot be done here."""
+    def plan_at_once(self, config: ModelConfig) -> Plan | None:
+        """Return the plan of a config that needs nothing from the disk; else None."""
         if config.model_path is not None or self._asked:
             return None
+        plan = self._plans.get(self._kind(config))
+        if plan is not None:
+            return plan
         known = self._registry.implementations(config.module_id)
         if not known or self._registry.varies(config.module_id):
             return None
-        return Resolved(config, self._plan(config, str(config), {}), None, 0)
+        return self._plan(config, str(config), {})
 
     # In a reader thread
 
@@ -230,13 +233,17 @@ class Resolver:
 
     def _plan(self, config: ModelConfig, label: str, unavailable: Mapping[int, str]) -> Plan:
         """Return the plan of a model, which bears no name: a module's models share it."""
-        kind = (config.module_id, config.model_backend, self._registry.version)
+        kind = self._kind(config)
         plan = None if unavailable else self._plans.get(kind)
         if plan is None:
             plan = self._make_plan(config, label, unavailable)
             if not (unavailable or self._registry.varies(config.module_id)):
                 _remember(self._plans, kind, plan)
         return plan
+
+    def _kind(self, config: ModelConfig) -> tuple[str, str | None, int]:
+        """Return what the plan of a model depends on, as long as its module does not vary."""
+        return config.module_id, config.model_backend, self._registry.version
 
     def _make_plan(self, config: ModelConfig, label: str, unavailable: Mapping[int, str]) -> Plan:
         implementations = self._registry.implementations(config.module_id)

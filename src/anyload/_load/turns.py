@@ -38,7 +38,7 @@ class Turns:
         self._slots = flights.slots
         self._alarms = flights.alarms
         self._outbox = flights.outbox
-        self._admission = Gatekeeper(admission, flights.outbox)
+        self._admission = None if admission is None else Gatekeeper(admission, flights.outbox)
         # A strong reference would be a cycle, and keep a dropped initializer until the garbage
         # collector comes by.
         self._inside = weakref.ref(inside)
@@ -67,7 +67,7 @@ class Turns:
         nested = self._process.nested_seats
         if nested and any(seat.flight is flight for seat in nested):
             return False  # the load that waits for it runs it inline
-        return self._admission.may_start(flight)
+        return self._admission is None or self._admission.may_start(flight)
 
     def begin(self, flight: Flight, parent: Turn | None) -> Turn:
         """Take a queued flight out of the queue and give its attempt all that it needs."""
@@ -75,13 +75,15 @@ class Turns:
         turn = Turn(self, flight, parent)
         flight.phase = "running"
         flight.turn = turn
-        self._process.hold(turn.candidate.resources, turn)
+        if turn.candidate.resources:
+            self._process.hold(turn.candidate.resources, turn)
         self._live[turn] = None
         if parent is None:
             self._slots.taken[turn] = None
         else:
             parent.children.append(turn)
-        self._admission.started(flight)
+        if self._admission is not None:
+            self._admission.started(flight)
         return turn
 
     def entered(self, turn: Turn, thread_id: int) -> None:
@@ -281,8 +283,7 @@ class Turns:
         del self._live[turn]
         todo.closers = True
         phase, turn.phase = turn.phase, "ended"
-        self._alarms.cancel(turn.alarm)
-        self._alarms.cancel(turn.stall_alarm)
+        self._cancel_alarms(turn)
         freed = self._process.let_go(turn)
         if turn.nested_seats:
             self.unseat(turn, todo)
@@ -292,10 +293,11 @@ class Turns:
             self._slots.leave(turn)
         else:
             turn.parent.children.remove(turn)
-        if self._admission.asks:
+        if self._admission is not None:
             self._admission.ended(turn.flight)
             self._flights.queue.ask_again()
-        self._flights.unlinger(turn, todo)
+        if turn.seen or phase != "running":
+            self._flights.unlinger(turn, todo)
         if result.observed.changes:
             self._tell_changes(turn, result.observed)
         if phase == "running":
@@ -307,6 +309,12 @@ class Turns:
         if freed:
             self._flights.review(todo)
             todo.elsewhere = True
+
+    def _cancel_alarms(self, turn: Turn) -> None:
+        if turn.alarm is not None:
+            self._alarms.cancel(turn.alarm)
+        if turn.stall_alarm is not None:
+            self._alarms.cancel(turn.stall_alarm)
 
     def _tell_changes(self, turn: Turn, observed: Observed) -> None:
         now, backend = self._flights.clock(), turn.candidate.backend_type

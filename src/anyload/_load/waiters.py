@@ -28,18 +28,22 @@ class Bell:
             the loop does, and must not be what keeps it alive.
     """
 
-    __slots__ = ("_armed", "_due", "_loop")
+    __slots__ = ("_armed", "_asyncio", "_due", "_loop", "new_event")
 
     def __init__(self, loop: Any) -> None:
         self._loop = weakref.ref(loop)
+        self._asyncio = hasattr(loop, "call_soon_threadsafe")
         self._due: deque[Cohort] = deque()
         self._armed = False
+        # anyio looks up which loop is running for each new event, which takes longer than to make
+        # one; the class that it chooses is the same for all of one loop.
+        self.new_event = type(anyio.Event())
 
     @property
     def ended(self) -> bool:
         """Whether its loop is known to have ended; that of a trio run is known when it is gone."""
         loop = self._loop()
-        return loop is None or (hasattr(loop, "is_closed") and loop.is_closed())
+        return loop is None or (self._asyncio and loop.is_closed())
 
     def ring(self, cohort: Cohort) -> bool:
         """Have a cohort woken; return False if its loop has ended."""
@@ -48,7 +52,7 @@ class Bell:
         try:
             if loop is None:
                 raise RuntimeError("the loop is gone")
-            if not hasattr(loop, "call_soon_threadsafe"):
+            if not self._asyncio:
                 loop.run_sync_soon(self._wake_some, idempotent=True)
             elif not self._armed:
                 # No lock: what is appended before the loop's thread clears the flag is in its
@@ -81,7 +85,7 @@ class Bell:
             cohort.event.set()
         loop = self._loop()
         if self._due and not self._armed and loop is not None:
-            if hasattr(loop, "call_soon_threadsafe"):
+            if self._asyncio:
                 self._armed = True
                 loop.call_soon(self._wake_some)
             else:
@@ -115,7 +119,7 @@ class Cohort:
         self._loser = loser
         self.flight = flight
         self.bell = bell
-        self.event = anyio.Event()
+        self.event = bell.new_event()
         self.count = 0
         self.joined = 0
         self.lost = False
@@ -174,7 +178,7 @@ class AsyncSeat(Cohort):
 
     def __init__(self, bell: Bell) -> None:
         self.bell = bell
-        self.event = anyio.Event()
+        self.event = bell.new_event()
         self.count = 1
         self.lost = False
 
@@ -184,4 +188,4 @@ class AsyncSeat(Cohort):
     async def wait(self) -> None:
         """Wait to be woken."""
         await self.event.wait()
-        self.event = anyio.Event()
+        self.event = self.bell.new_event()
