@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
+import pickle
 import sys
 import types
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +219,68 @@ def test_one_line_of_an_error_is_enough() -> None:
     assert framework.one_line(EOFError()) == "EOFError"
 
 
-def test_a_released_model_says_so() -> None:
-    """Whatever is asked of it."""
-    with pytest.raises(RuntimeError, match="this model was released"):
-        framework.Released().run()
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        type("OutOfMemoryError", (RuntimeError,), {})("no room"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"
+        ),
+        RuntimeError(
+            "[ONNXRuntimeError] : 1 : FAIL : Failed to allocate memory for requested buffer"
+        ),
+        ValueError("std::bad_alloc"),
+    ],
+)
+def test_a_first_run_without_memory_is_an_error(error: Exception) -> None:
+    """Whatever type it is of, and what it was using is let go of."""
+    kept: list[weakref.ref[Any]] = []
+
+    def run() -> None:
+        tensor = set[int]()
+        kept.append(weakref.ref(tensor))
+        raise error
+
+    with pytest.raises(type(error)) as caught, framework.first_run():
+        run()
+    assert caught.value is error
+    assert kept[0]() is None
+
+
+def test_a_first_run_may_fail_otherwise() -> None:
+    """What was made up for it may be no valid input."""
+    with framework.first_run():
+        raise ValueError("index out of range")
+
+
+class TestReleased:
+    @pytest.mark.parametrize(
+        "use",
+        [
+            lambda gone: gone.run(),
+            lambda gone: gone(1),
+            lambda gone: gone["weight"],
+            lambda gone: "weight" in gone,
+            list,
+        ],
+    )
+    def test_says_so_whatever_is_asked_of_it(self, use: Any) -> None:
+        """Called, looked into, read."""
+        with pytest.raises(RuntimeError, match="this model was released"):
+            use(framework.Released())
+
+    def test_has_nothing(self) -> None:
+        """Code that looks before it asks gets an answer."""
+        gone = framework.Released()
+        assert not hasattr(gone, "run")
+        assert getattr(gone, "run", None) is None
+        assert repr(gone) == "<a model that was released>"
+
+    def test_can_be_copied(self) -> None:
+        """With whatever it is in."""
+        gone = framework.Released()
+        for one in (copy.copy(gone), copy.deepcopy(gone), pickle.loads(pickle.dumps(gone))):
+            assert type(one) is framework.Released

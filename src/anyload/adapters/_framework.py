@@ -6,18 +6,43 @@ import ctypes
 import gc
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+from .._load.stacks import forget_frames
 from ..config import BackendConfig, validate_backend_config
 from ..contracts import Backend
 from ..errors import IntegrityError, MissingExtraError, WrongDeviceError
 from ..model_config import ModelConfig
+from ..registry import Registry
 
 Options = TypeVar("Options", bound=BackendConfig)
+
+NO_MEMORY = (
+    *("out of memory", "out_of_memory", "not enough memory", "can't allocate memory"),
+    *("failed to allocate memory", "bad_alloc", "bad allocation", "alloc_failed"),
+)
+"""What frameworks, and libraries below them, say where memory runs out; few have a type for it."""
+
+
+class TrimOptions(BackendConfig):
+    """What the adapters let a model config say whose models come in many small pieces.
+
+    Args:
+        trim_memory: whether `release` gives free memory back to the system.
+    """
+
+    trim_memory: bool = True
+
+
+def register_for_card(registry: Registry, module_id: str, cls: type) -> None:
+    """Add a module, for the processor and for a card."""
+    for backend_type in ("LOCAL", "CUDA"):
+        registry.module(module_id, backend_type)(cls)
 
 
 def require(*modules: str, extra: str) -> ModuleType:
@@ -90,6 +115,34 @@ def check_device(asked: str, got: object) -> None:
         raise WrongDeviceError(asked, str(got))
 
 
+@contextmanager
+def first_run() -> Iterator[None]:
+    """Let the first run of a model fail: what was made up for it may be no valid input.
+
+    Raises:
+        Exception: memory ran out; the next backend may have room.
+    """
+    try:
+        yield
+    except Exception as error:
+        if ran_out_of_memory(error):
+            forget_frames(error)  # so that the release that follows gives back all of it
+            raise
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Return whether an error is about memory, of the processor or of a card."""
+    # torch's type, without an import of torch.
+    typed = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return typed or says(error, NO_MEMORY)
+
+
+def says(error: Exception, words: Iterable[str]) -> bool:
+    """Return whether an error's text has one of these words in it; they are in lower case."""
+    text = str(error).lower()
+    return any(one in text for one in words)
+
+
 def give_back_memory() -> None:
     """Collect garbage and have the C library give free memory back to the system.
 
@@ -115,11 +168,21 @@ def total_size(paths: Iterable[Path]) -> int:
     return sum(path.stat().st_size for path in paths)
 
 
+class ReleasedError(RuntimeError, AttributeError):
+    """A model was used after its release; an AttributeError too, for whoever asks ``hasattr``."""
+
+
 class Released:
     """Stands where a model was before its release: every use of it says so."""
 
     def __getattr__(self, name: str) -> Any:
-        raise RuntimeError("this model was released")
+        raise ReleasedError("this model was released")
+
+    def __getitem__(self, key: object) -> Any:
+        raise ReleasedError("this model was released")
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
-        raise RuntimeError("this model was released")
+        raise ReleasedError("this model was released")
+
+    def __repr__(self) -> str:
+        return "<a model that was released>"

@@ -8,18 +8,23 @@ import re
 import struct
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from functools import wraps
 from json import JSONDecodeError
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
 
+from .._load.stacks import forget_frames
 from ..errors import AnyloadError, IntegrityError, UnsafePickleError, WrongDeviceError
 from ..guard import ProcessGlobal, attribute
 from ..model_config import ModelConfig
 from ._framework import check_device, one_line, require
+
+Arguments = ParamSpec("Arguments")
+Model = TypeVar("Model")
 
 GROUP = "torch-global"
 """The group of all loads that patch torch itself while they run."""
@@ -138,6 +143,27 @@ def bytes_of(tensors: Iterable[Any]) -> int:
     """Return the bytes of some tensors; those that share memory count once."""
     storages = [one.untyped_storage() for one in tensors]
     return sum({one.data_ptr(): one.nbytes() for one in storages}.values())
+
+
+def emptying_card(load: Callable[Arguments, Model]) -> Callable[Arguments, Model]:
+    """Have a load that fails give back what it has put on the card, for whoever loads next there.
+
+    That can be done only from outside of it: its frames hold the tensors, and torch keeps the
+    memory of those that are gone.
+    """
+
+    @wraps(load)
+    def emptying(*arguments: Arguments.args, **named: Arguments.kwargs) -> Model:
+        try:
+            return load(*arguments, **named)
+        except BaseException as error:
+            torch = sys.modules.get("torch")
+            if torch is not None and torch.cuda.is_initialized():
+                forget_frames(error)
+                give_back_card("cuda")
+            raise
+
+    return emptying
 
 
 def give_back_card(device: str) -> None:

@@ -5,11 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from ..config import BackendConfig
 from ..errors import IntegrityError
 from ..model_config import ModelConfig
 from ..registry import Registry
-from ._framework import Released, give_back_memory, one_file, one_line, options, require
+from ._framework import (
+    Released,
+    TrimOptions,
+    give_back_memory,
+    one_file,
+    one_line,
+    options,
+    require,
+)
 
 BEGINNING = b"tree"
 LANDMARKS = (b"\nend of trees", b"\nparameters:", b"\nend of parameters")
@@ -24,14 +31,8 @@ class LightgbmModel:
         device: where it runs.
     """
 
-    class Options(BackendConfig):
-        """The fields of a model config.
-
-        Args:
-            trim_memory: whether `release` gives free memory back to the system.
-        """
-
-        trim_memory: bool = True
+    class Options(TrimOptions):
+        """The fields of a model config: ``trim_memory``."""
 
     device = "cpu"
 

@@ -12,7 +12,17 @@ from ..contracts import Backend
 from ..errors import ConfigError, IntegrityError, Problem, WrongDeviceError
 from ..model_config import ModelConfig
 from ..registry import Registry
-from ._framework import Released, give_back_memory, one_file, one_line, options, require
+from ._framework import (
+    Released,
+    TrimOptions,
+    first_run,
+    give_back_memory,
+    one_file,
+    one_line,
+    options,
+    require,
+    says,
+)
 
 PROVIDERS: tuple[tuple[str, str], ...] = (
     ("LOCAL", "CPUExecutionProvider"),
@@ -38,12 +48,6 @@ NOT_A_MODEL = ("InvalidArgument", "InvalidProtobuf", "InvalidGraph")
 BROKEN_WEIGHTS = ("external data", "external initializer")
 """What onnxruntime says, in an error of any type, of weights in files of their own that are
 missing, too short or outside of the model's directory."""
-
-NO_MEMORY = (
-    *("failed to allocate memory", "out of memory", "out_of_memory", "bad_alloc"),
-    *("bad allocation", "alloc_failed"),
-)
-"""What onnxruntime and the libraries below it say where memory runs out; it has no type for it."""
 
 
 class OnnxBackend(Backend):
@@ -110,21 +114,19 @@ class OnnxModel:
         device: where it runs.
     """
 
-    class Options(BackendConfig):
-        """The fields of a model config.
+    class Options(TrimOptions):
+        """The fields of a model config, beside ``trim_memory``.
 
         Args:
             intra_op_threads: threads for one operator; 0 lets onnxruntime choose.
             inter_op_threads: threads for operators side by side; 0 likewise.
             session_options: further attributes of ``onnxruntime.SessionOptions``, those of
                 `SessionOptions` here.
-            trim_memory: whether `release` gives free memory back to the system.
         """
 
         intra_op_threads: Count = 0
         inter_op_threads: Count = 0
         session_options: dict[str, Any] = {}  # checked by _session_options
-        trim_memory: bool = True
 
     def __init__(self, session: Any, path: Path, device: str, opts: Options) -> None:
         self.session = session
@@ -162,7 +164,7 @@ class OnnxModel:
                 str(path), session_options, providers=[(provider, provider_options)]
             )
         except Exception as error:
-            if type(error).__name__ in NOT_A_MODEL or _says(error, BROKEN_WEIGHTS):
+            if type(error).__name__ in NOT_A_MODEL or says(error, BROKEN_WEIGHTS):
                 raise IntegrityError(str(path), one_line(error)) from error
             raise
         took = session.get_providers()[0]
@@ -181,9 +183,6 @@ class OnnxModel:
 
         A model whose inputs are not plain tensors is left alone: what would be a valid input for
         it is not to be guessed.
-
-        Raises:
-            Exception: memory ran out; the next backend may have room. Any other error is none.
         """
         import numpy
 
@@ -194,12 +193,8 @@ class OnnxModel:
                 return
             shape = [size if isinstance(size, int) else 1 for size in one.shape]
             inputs[one.name] = numpy.zeros(shape, kind)
-        try:
+        with first_run():
             self.session.run(None, inputs)
-        except Exception as error:
-            if isinstance(error, MemoryError) or _says(error, NO_MEMORY):
-                raise
-            # Else zeros of these shapes are no valid input.
 
     def memory_bytes(self) -> int:
         """Return the size of the file, and of the weights beside it: what it holds at least."""
@@ -236,11 +231,6 @@ def _session_options(opts: OnnxModel.Options, source: str) -> Any:
         members = SESSION_ENUMS.get(name)
         setattr(made, name, getattr(getattr(onnxruntime, members), value) if members else value)
     return made
-
-
-def _says(error: Exception, words: tuple[str, ...]) -> bool:
-    text = str(error).lower()
-    return any(one in text for one in words)
 
 
 def _provider(backend: Backend) -> tuple[str, dict[str, Any]]:

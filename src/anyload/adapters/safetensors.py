@@ -13,8 +13,17 @@ from ..contracts import Backend
 from ..errors import ConfigError, IntegrityError, Problem, WrongDeviceError
 from ..model_config import ModelConfig
 from ..registry import Registry
-from ._framework import Released, device_of, one_file, one_line, options, require, total_size
-from ._torch import check_devices, give_back_card, require_device
+from ._framework import (
+    Released,
+    device_of,
+    one_file,
+    one_line,
+    options,
+    register_for_card,
+    require,
+    total_size,
+)
+from ._torch import check_devices, emptying_card, give_back_card, require_device
 
 
 class SafetensorsModel:
@@ -48,6 +57,7 @@ class SafetensorsModel:
         return NumpyTensors if wanted == "numpy" or not (wanted or _has_torch()) else TorchTensors
 
     @classmethod
+    @emptying_card
     def load(cls, config: ModelConfig, load_backend: Backend) -> Self:
         """Load the tensors.
 
@@ -173,5 +183,4 @@ def _check_files(files: list[Path]) -> None:
 
 def register(registry: Registry) -> None:
     """Add the module, for the processor and for a card."""
-    for backend_type in ("LOCAL", "CUDA"):
-        registry.module("safetensors", backend_type)(SafetensorsModel)
+    register_for_card(registry, "safetensors", SafetensorsModel)

@@ -14,7 +14,7 @@ from ..errors import IntegrityError
 from ..guard import ProcessGlobal
 from ..model_config import ModelConfig
 from ..registry import Registry
-from ._framework import Released, device_of, options, require
+from ._framework import Released, device_of, first_run, options, register_for_card, require
 from ._torch import (
     GROUP,
     TORCH_GLOBALS,
@@ -23,6 +23,7 @@ from ._torch import (
     check_devices,
     check_index,
     check_no_code,
+    emptying_card,
     give_back_card,
     import_transformers,
     naming_broken_files,
@@ -68,6 +69,7 @@ class SentenceTransformersModel:
         require("sentence_transformers", extra="sentence-transformers")
 
     @classmethod
+    @emptying_card
     def load(cls, config: ModelConfig, load_backend: Backend) -> Self:
         """Load a directory as ``SentenceTransformer.save`` writes it.
 
@@ -111,14 +113,8 @@ class SentenceTransformersModel:
 
     def warmup(self) -> None:
         """Encode one word: the first run reads the weights from disk."""
-        import torch
-
-        try:
+        with first_run():  # it may be a model of something else than text
             self.encode(["a"])
-        except torch.OutOfMemoryError:  # the next backend may have room
-            raise
-        except Exception:  # a model of something else than text
-            return
 
     def memory_bytes(self) -> int:
         """Return the size of its weights and buffers."""
@@ -199,5 +195,4 @@ def _check_weights(
 
 def register(registry: Registry) -> None:
     """Add the module, for the processor and for a card."""
-    for backend_type in ("LOCAL", "CUDA"):
-        registry.module("sentence-transformers", backend_type)(SentenceTransformersModel)
+    register_for_card(registry, "sentence-transformers", SentenceTransformersModel)

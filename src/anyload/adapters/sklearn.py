@@ -20,11 +20,18 @@ from types import MappingProxyType
 from typing import IO, Any, Self
 
 from .._load.call import report_warning
-from ..config import BackendConfig
 from ..errors import ConfigError, IntegrityError, Problem, UnsafePickleError
 from ..model_config import ModelConfig
 from ..registry import Registry
-from ._framework import Released, give_back_memory, one_file, one_line, options, require
+from ._framework import (
+    Released,
+    TrimOptions,
+    give_back_memory,
+    one_file,
+    one_line,
+    options,
+    require,
+)
 
 CHUNK = 1 << 20
 LOOKED_THROUGH = 256 * CHUNK
@@ -59,8 +66,8 @@ class SklearnModel:
         device: where it runs.
     """
 
-    class Options(BackendConfig):
-        """The fields of a model config.
+    class Options(TrimOptions):
+        """The fields of a model config, beside ``trim_memory``.
 
         What is in a ``.skops`` file is made only of types that skops knows as safe, and of those
         in ``trusted``. A ``.joblib`` file is a pickle: to load it is to run it. It is loaded only
@@ -77,14 +84,12 @@ class SklearnModel:
                 writes into it later, in place, changes the model, and ends the process if the
                 file gets shorter. Without it the file is read once into memory, and what is
                 checked is what is loaded.
-            trim_memory: whether `release` gives free memory back to the system.
         """
 
         trusted: list[str] = []
         allow_pickle: bool = False
         sha256: str | None = None
         mmap: bool = False
-        trim_memory: bool = True
 
     device = "cpu"
 
@@ -172,7 +177,13 @@ class SklearnModel:
                     model.estimator = joblib.load(name, mmap_mode="r")
                 else:
                     model.estimator = joblib.load(file)
-            except (EOFError, ValueError, pickle.UnpicklingError, struct.error) as error:
+            except (
+                EOFError,
+                IndexError,
+                ValueError,
+                pickle.UnpicklingError,
+                struct.error,
+            ) as error:
                 if isinstance(error, ValueError) and not str(error).startswith("EOF"):
                     raise
                 what = f"this is no joblib file, or not all of one: {one_line(error)}"

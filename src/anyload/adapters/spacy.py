@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Any, Self
 
 from .._load.call import report_warning
-from ..config import BackendConfig
 from ..errors import ConfigError, IntegrityError, Problem
 from ..model_config import ModelConfig
 from ..registry import Registry
-from ._framework import Released, give_back_memory, one_line, options, require, total_size
+from ._framework import (
+    Released,
+    TrimOptions,
+    give_back_memory,
+    one_line,
+    options,
+    require,
+    total_size,
+)
 
 NOT_THE_FILES = ("[E002]", "[E893]", "[E1042]")
 """spaCy's codes for a component or function that no installed package registers, and for options
@@ -27,20 +34,18 @@ class SpacyModel:
         device: where it runs.
     """
 
-    class Options(BackendConfig):
-        """The fields of a model config; each name must be a component of the pipeline.
+    class Options(TrimOptions):
+        """The fields of a model config, beside ``trim_memory``; each name must be a component's.
 
         Args:
             disable: components that are loaded and do not run until they are enabled.
             exclude: components that are not loaded.
             enable: the only components that run; empty for all.
-            trim_memory: whether `release` gives free memory back to the system.
         """
 
         disable: list[str] = []
         exclude: list[str] = []
         enable: list[str] = []
-        trim_memory: bool = True
 
     device = "cpu"
 

@@ -14,7 +14,17 @@ from ..errors import ConfigError, IntegrityError, Problem
 from ..guard import ProcessGlobal
 from ..model_config import ModelConfig
 from ..registry import Registry
-from ._framework import Released, device_of, give_back_memory, one_file, options, require
+from ._framework import (
+    Released,
+    TrimOptions,
+    device_of,
+    first_run,
+    give_back_memory,
+    one_file,
+    options,
+    register_for_card,
+    require,
+)
 from ._torch import (
     BROKEN,
     GROUP,
@@ -22,6 +32,7 @@ from ._torch import (
     Format,
     bytes_of,
     check_devices,
+    emptying_card,
     explain,
     format_of,
     give_back_card,
@@ -139,6 +150,7 @@ class StateDict(TorchModel):
         self.device = device
 
     @classmethod
+    @emptying_card
     def load(
         cls,
         config: ModelConfig,
@@ -193,14 +205,8 @@ class StateDict(TorchModel):
 class _Trimmed(TorchModel):
     """What the two formats share whose weights are copied into memory of the C library."""
 
-    class Options(TorchModel.Options):
-        """The fields of a model config.
-
-        Args:
-            trim_memory: whether `release` gives free memory back to the system.
-        """
-
-        trim_memory: bool = True
+    class Options(TrimOptions, TorchModel.Options):
+        """The fields of a model config: ``format`` and ``trim_memory``."""
 
     def __init__(self, model: Any, size: int, device: str, opts: Options) -> None:
         self.model = model
@@ -235,6 +241,7 @@ class TorchScript(_Trimmed):
         warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
 
     @classmethod
+    @emptying_card
     def load(cls, config: ModelConfig, load_backend: Backend) -> Self:
         """Load a module of TorchScript.
 
@@ -272,10 +279,9 @@ class ExportedProgram(_Trimmed):
     process_globals: ClassVar[tuple[ProcessGlobal, ...]] = TORCH_GLOBALS
 
     class Options(_Trimmed.Options):
-        """The fields of a model config.
+        """The fields of a model config, beside ``format`` and ``trim_memory``.
 
         Args:
-            trim_memory: whether `release` gives free memory back to the system.
             allow_pickle: must be true: ``torch.export.load`` evaluates the expressions in a file
                 as Python, and unpickles whatever does not load as tensors.
         """
@@ -291,6 +297,7 @@ class ExportedProgram(_Trimmed):
         require("torch._export.serde.serialize", extra="torch")
 
     @classmethod
+    @emptying_card
     def load(cls, config: ModelConfig, load_backend: Backend) -> Self:
         """Load an exported program.
 
@@ -327,13 +334,8 @@ class ExportedProgram(_Trimmed):
         if self.program.example_inputs is None:
             return
         arguments, named = self.program.example_inputs
-        try:
-            with torch.inference_mode():
-                self.model(*arguments, **named)
-        except torch.OutOfMemoryError:  # the next backend may have room
-            raise
-        except Exception:  # saved without their data, perhaps
-            return
+        with first_run(), torch.inference_mode():  # saved without their data, perhaps
+            self.model(*arguments, **named)
 
     def release(self) -> None:
         """Drop the program."""
@@ -371,5 +373,4 @@ def _tensors(found: Any) -> Iterator[Any]:
 
 def register(registry: Registry) -> None:
     """Add the module, for the processor and for a card."""
-    for backend_type in ("LOCAL", "CUDA"):
-        registry.module("torch", backend_type)(TorchModel)
+    register_for_card(registry, "torch", TorchModel)

@@ -13,7 +13,7 @@ from ..errors import ConfigError, IntegrityError, Problem
 from ..guard import ProcessGlobal
 from ..model_config import ModelConfig
 from ..registry import Registry
-from ._framework import Released, device_of, options
+from ._framework import Released, device_of, first_run, options, register_for_card
 from ._torch import (
     GROUP,
     TORCH_GLOBALS,
@@ -21,6 +21,7 @@ from ._torch import (
     check_devices,
     check_index,
     check_no_code,
+    emptying_card,
     give_back_card,
     import_transformers,
     naming_broken_files,
@@ -98,6 +99,7 @@ class TransformersModel:
         import_transformers("transformers")
 
     @classmethod
+    @emptying_card
     def load(cls, config: ModelConfig, load_backend: Backend) -> Self:
         """Load a directory as ``save_pretrained`` writes it.
 
@@ -150,7 +152,7 @@ class TransformersModel:
 
         if self.model.main_input_name != "input_ids":
             return
-        try:
+        with first_run(), torch.inference_mode():
             if isinstance(self.processor, transformers.PreTrainedTokenizerBase):
                 tokens = self.processor("a", return_tensors="pt")
                 names = [name for name in ("input_ids", "attention_mask") if name in tokens]
@@ -159,12 +161,7 @@ class TransformersModel:
                 inputs = {"input_ids": torch.zeros((1, 1), dtype=torch.int64, device=self.device)}
             if self.model.config.is_encoder_decoder:
                 inputs["decoder_input_ids"] = inputs["input_ids"]
-            with torch.inference_mode():
-                self.model(**inputs)
-        except torch.OutOfMemoryError:  # the next backend may have room
-            raise
-        except Exception:  # a word is no valid input
-            return
+            self.model(**inputs)
 
     def memory_bytes(self) -> int:
         """Return the size of its weights and buffers."""
@@ -283,5 +280,4 @@ def _report(info: dict[str, Any]) -> None:
 
 def register(registry: Registry) -> None:
     """Add the module, for the processor and for a card."""
-    for backend_type in ("LOCAL", "CUDA"):
-        registry.module("transformers", backend_type)(TransformersModel)
+    register_for_card(registry, "transformers", TransformersModel)

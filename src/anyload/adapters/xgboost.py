@@ -8,18 +8,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
-from ..config import BackendConfig
 from ..contracts import Backend
 from ..errors import IntegrityError
 from ..model_config import ModelConfig
 from ..registry import Registry
 from ._framework import (
     Released,
+    TrimOptions,
     check_device,
     device_of,
+    first_run,
     give_back_memory,
     one_file,
     options,
+    register_for_card,
     require,
 )
 
@@ -39,14 +41,8 @@ class XgboostModel:
         device: where it runs.
     """
 
-    class Options(BackendConfig):
-        """The fields of a model config.
-
-        Args:
-            trim_memory: whether `release` gives free memory back to the system.
-        """
-
-        trim_memory: bool = True
+    class Options(TrimOptions):
+        """The fields of a model config: ``trim_memory``."""
 
     def __init__(self, booster: Any, path: Path, device: str, opts: Options) -> None:
         self.booster = booster
@@ -108,10 +104,8 @@ class XgboostModel:
         import xgboost
 
         zeros = numpy.zeros((1, self.booster.num_features()), numpy.float32)
-        try:
+        with first_run():
             self.booster.predict(xgboost.DMatrix(zeros), validate_features=False)
-        except xgboost.core.XGBoostError:  # zeros are no valid input
-            return
 
     def memory_bytes(self) -> int:
         """Return the size of the file: what it holds at least."""
@@ -151,5 +145,4 @@ def _plain(error: Exception) -> str:
 
 def register(registry: Registry) -> None:
     """Add the module, for the processor and for a card."""
-    for backend_type in ("LOCAL", "CUDA"):
-        registry.module("xgboost", backend_type)(XgboostModel)
+    register_for_card(registry, "xgboost", XgboostModel)
