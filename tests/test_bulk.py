@@ -26,6 +26,8 @@ from anyload import (
     ModelConfig,
     ModelNotFoundError,
 )
+from anyload._load.flight import Flight
+from anyload._load.requests import Requests
 from anyload._load.resolver import Resolver
 from anyload.testing import (
     FakeModel,
@@ -295,6 +297,47 @@ async def test_others_never_share_a_load_that_has_ended(names: Names, other_firs
         await until(lambda: len(found) == 3)
         assert found[names.path] is found[names.link] is module.made[0]
         assert found["other"] is module.made[1]
+        await settled(initializer)
+
+
+def _figures(initializer: Initializer) -> tuple[int, int]:
+    figures = initializer.statistics()
+    return figures.flights, figures.waiters
+
+
+async def test_a_bulk_that_comes_just_after_a_name_was_read_has_its_model_once(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who joins between the reading of a name and what comes of it is told what was read."""
+    found: dict[Any, Any] = {}
+    module = does(lambda config: None)
+    told = Gate()
+    really = Requests._tell
+
+    def tell(requests: Requests, flight: Flight, key: Any) -> None:
+        really(requests, flight, key)
+        if flight.model == names.link and told.count == 0:
+            told.enter()
+
+    monkeypatch.setattr(Requests, "_tell", tell)
+    names.reading.open()
+    async with (
+        Initializer(registry_of(m=module)) as initializer,
+        create_task_group() as tasks,
+    ):
+
+        async def load() -> None:
+            found.update(await initializer.init_many(names.given))
+
+        other = Caller(tasks, initializer, names.link)
+        await told.entered()
+        tasks.start_soon(load)
+        # The name that is read next finds its model among those that wait: all are in one flight.
+        await until(lambda: _figures(initializer) == (1, 3))
+        told.open()
+        await until(lambda: bool(found))
+        assert found[names.path] is found[names.link] is await other.result()
+        assert len(module.made) == 1
         await settled(initializer)
 
 

@@ -98,6 +98,7 @@ class Flight:
         "priority",
         "queue_alarm",
         "queue_seconds",
+        "read_key",
         "ready_at",
         "requeued",
         "resolve",
@@ -138,6 +139,8 @@ class Flight:
         self.position = 0
         self.size = 0
         self.keys: tuple[Hashable, ...] = ()
+        # What a reader has found to be its key, a moment before it claims that.
+        self.read_key: Hashable | None = None
         self.attempts: tuple[Attempt, ...] = ()
         self.seats: tuple[Seat, ...] = ()
         self.waiting = 0

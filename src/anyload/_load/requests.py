@@ -122,6 +122,7 @@ class Requests:
 
     def _tell(self, flight: Flight, key: Hashable) -> None:
         """Let the bulks that wait for a flight look whether they have its model already."""
+        flight.read_key = key  # first: a bulk that comes now misses the look, and sees this
         seats = [seat for seat in flight.seats if isinstance(seat, NameSeat)]
         if not seats:
             return
@@ -209,15 +210,22 @@ class BulkRequests:
     def joined(self, requests: Iterable[tuple[Hashable | None, Flight, NameSeat]]) -> None:
         """Take note of seats that were taken in flights which others had begun, and had read."""
         for _, begun, seat in requests:
-            if begun.resolve is not None and seat.flight.phase != "resolving":
+            if begun.resolve is None:
+                continue
+            if seat.flight.phase != "resolving":
                 self.landed(seat)
+            elif seat.flight.read_key is not None:
+                self._know(seat, (seat.flight.read_key,))
 
     def landed(self, seat: NameSeat) -> None:
         """Take note of a flight that has landed; any thread may call this."""
         if seat in self._unread:
-            with self._core.transition() as todo, self._core.lock:
-                self.found(seat, seat.flight.keys, todo)
-            self.is_read(seat)
+            self._know(seat, seat.flight.keys)
+
+    def _know(self, seat: NameSeat, keys: Iterable[Hashable]) -> None:
+        with self._core.transition() as todo, self._core.lock:
+            self.found(seat, keys, todo)
+        self.is_read(seat)
 
     def found(self, seat: NameSeat, keys: Iterable[Hashable], todo: Todo) -> None:
         """Move a seat to the flight of the bulk's first seat of these keys, if there is another."""
