@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from .dispatch import Dispatch
-from .flight import Seat
+from .failures import closed
+from .flight import Seat, Turn
 from .flights import Flights
 from .process import Lock
 from .todo import Todo
@@ -37,13 +38,45 @@ class Closing:
         if self.stage == "open":
             self.stage = "draining"
         if grace <= 0:
-            self._turns.cut(todo)
+            self._cut(todo)
         elif not self._turns.out_of_grace:
             at = self._flights.clock() + grace
             self._flights.alarms.set(at, self._grace_ended, self)
 
     def _grace_ended(self, _: Closing, todo: Todo) -> None:
-        self._turns.cut(todo)
+        self._cut(todo)
+
+    def _cut(self, todo: Todo) -> None:
+        """Nobody waits for any thread any more."""
+        turns = self._turns
+        turns.out_of_grace = True
+        for turn in turns.live:
+            if turn.parent is None and turn.phase != "abandoned":
+                self._cut_thread(turn, todo)
+            else:
+                # Abandoned before, or on the thread of another initializer's load.
+                self._cut_turn(turn, todo)
+        self._flights.review(todo)
+
+    def _cut_thread(self, root: Turn, todo: Todo) -> None:
+        """Abandon a thread; loads of other initializers in it go on with their next backend."""
+        family = [turn for turn in root.family() if turn.phase == "running"]
+        self._turns.abandon(root, todo)
+        for turn in family:
+            if turn.turns is self._turns:
+                self._cut_turn(turn, todo)
+            else:
+                turn.turns.unseat(turn, todo)
+                why = f"the load of {root.flight.model!r} in the same thread was cut by a close"
+                attempt = turn.attempt("timed_out", why, None)
+                turn.turns.lost(turn, attempt, todo, kept=False)
+
+    def _cut_turn(self, turn: Turn, todo: Todo) -> None:
+        flight = turn.flight
+        self._turns.cancel_alarms(turn)
+        self._turns.unseat(turn, todo)
+        if flight.turn is turn and flight.phase == "running":
+            self._flights.settle(flight, todo, failure=closed(flight))
 
     def advance(self, todo: Todo) -> bool:
         """Go to the next stage, where this one is over; return whether it was."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ..reports import Attempt, LoadReport
+from ..reports import NOTHING_OBSERVED, Attempt, LoadReport, Observed, Outcome
 
 if TYPE_CHECKING:
     from ..model_config import ModelConfig
@@ -254,6 +254,28 @@ class Turn:
             return True
         # A nested load that only its own parent waits for is wanted as long as the parent is.
         return self.parent is not None and waiting == 1 and self.parent.cancelled
+
+    def attempt(
+        self,
+        outcome: Outcome,
+        reason: str,
+        stack: str | None,
+        error: BaseException | None = None,
+        observed: Observed = NOTHING_OBSERVED,
+    ) -> Attempt:
+        """Return what the report says of it, now that it is over."""
+        candidate = self.candidate
+        return Attempt(
+            candidate.backend_type,
+            outcome,
+            reason,
+            candidate.implementation.name,
+            self.queue_seconds,
+            self.turns.now() - self.started,
+            stack,
+            error,
+            observed,
+        )
 
     @property
     def stuck(self) -> bool:

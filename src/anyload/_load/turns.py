@@ -12,9 +12,8 @@ import weakref
 from ..contracts import Admission
 from ..errors import describe
 from ..events import Abandoned, GlobalsChanged, Progress, Started, ThreadEnded
-from ..reports import NOTHING_OBSERVED, Attempt, Observed, Outcome, innermost, seconds
+from ..reports import Attempt, Observed, Outcome, innermost, seconds
 from .admission import Gatekeeper
-from .failures import closed
 from .flight import Flight, Turn
 from .flights import Flights
 from .restoring import Restoring
@@ -174,17 +173,17 @@ class Turns:
             self.restoring.ended(relative, todo)
         for relative in family:
             if relative is turn:
-                attempt = _attempt(relative, outcome, reason + where, stack)
+                attempt = relative.attempt(outcome, reason + where, stack)
             else:
                 why = f"the load of {turn.flight.model!r} in the same thread is past its limit"
-                attempt = _attempt(relative, "timed_out", why + where, stack)
+                attempt = relative.attempt("timed_out", why + where, stack)
             relative.turns.lost(relative, attempt, todo, kept=kept)
         todo.elsewhere = True
 
     def give_up(self, root: Turn, todo: Todo) -> bool:
         """Abandon a thread, or keep it on its slot if none may be abandoned; say which."""
         if self._slots.may_abandon:
-            self._abandon(root, todo)
+            self.abandon(root, todo)
             return True
         for turn in root.family():
             turn.phase = "overdue"
@@ -203,10 +202,11 @@ class Turns:
     def promote(self, todo: Todo) -> None:
         """Abandon an overdue thread after all, once there is room for one more."""
         if self._slots.overdue and self._slots.may_abandon:
-            self._abandon(next(iter(self._slots.overdue)), todo)
+            self.abandon(next(iter(self._slots.overdue)), todo)
             self._flights.review(todo)
 
-    def _abandon(self, root: Turn, todo: Todo) -> None:
+    def abandon(self, root: Turn, todo: Todo) -> None:
+        """Free the slot of a thread that nobody waits for any more, and leave it running."""
         for turn in root.family():
             turn.phase = "abandoned"
             self._process.let_go_of_lane(turn)
@@ -243,8 +243,7 @@ class Turns:
                 may start while this one still runs.
         """
         flights, flight = self._flights, turn.flight
-        self._alarms.cancel(turn.alarm)
-        self._alarms.cancel(turn.stall_alarm)
+        self.cancel_alarms(turn)
         if flight.phase == "settled":  # by a close, while it ran inside another's load
             return
         flight.load_seconds += attempt.load_seconds or 0.0
@@ -283,7 +282,7 @@ class Turns:
         del self._live[turn]
         todo.closers = True
         phase, turn.phase = turn.phase, "ended"
-        self._cancel_alarms(turn)
+        self.cancel_alarms(turn)
         freed = self._process.let_go(turn)
         if turn.nested_seats:
             self.unseat(turn, todo)
@@ -310,7 +309,8 @@ class Turns:
             self._flights.review(todo)
             todo.elsewhere = True
 
-    def _cancel_alarms(self, turn: Turn) -> None:
+    def cancel_alarms(self, turn: Turn) -> None:
+        """Its limits are nothing to it any more."""
         if turn.alarm is not None:
             self._alarms.cancel(turn.alarm)
         if turn.stall_alarm is not None:
@@ -323,8 +323,8 @@ class Turns:
 
     def _finished(self, turn: Turn, result: Result, todo: Todo) -> None:
         flights, flight = self._flights, turn.flight
-        attempt = _attempt(
-            turn, result.outcome, result.reason, result.stack, result.error, result.observed
+        attempt = turn.attempt(
+            result.outcome, result.reason, result.stack, result.error, result.observed
         )
         flight.load_seconds += attempt.load_seconds or 0.0
         if flight.phase == "settled":
@@ -383,56 +383,7 @@ class Turns:
         """Forget the turns of the parent process; this child may be forked from one of them."""
         self._live.clear()
 
-    # Closing
-
     @property
     def live(self) -> list[Turn]:
         """The turns whose thread is in a load, or about to be."""
         return list(self._live)
-
-    def cut(self, todo: Todo) -> None:
-        """The grace of a close is over: nobody waits for any thread any more."""
-        assert self._process.lock.mine()
-        self.out_of_grace = True
-        for turn in self.live:
-            if turn.parent is None and turn.phase != "abandoned":
-                self._cut_thread(turn, todo)
-            else:
-                # Abandoned before, or on the thread of another initializer's load.
-                self._cut(turn, todo)
-        self._flights.review(todo)
-
-    def _cut_thread(self, root: Turn, todo: Todo) -> None:
-        """Abandon a thread; loads of other initializers in it go on with their next backend."""
-        family = [turn for turn in root.family() if turn.phase == "running"]
-        self._abandon(root, todo)
-        for turn in family:
-            if turn.turns is self:
-                self._cut(turn, todo)
-            else:
-                turn.turns.unseat(turn, todo)
-                why = f"the load of {root.flight.model!r} in the same thread was cut by a close"
-                turn.turns.lost(turn, _attempt(turn, "timed_out", why, None), todo, kept=False)
-
-    def _cut(self, turn: Turn, todo: Todo) -> None:
-        flight = turn.flight
-        self._alarms.cancel(turn.alarm)
-        self._alarms.cancel(turn.stall_alarm)
-        self.unseat(turn, todo)
-        if flight.turn is turn and flight.phase == "running":
-            self._flights.settle(flight, todo, failure=closed(flight))
-
-
-def _attempt(
-    turn: Turn,
-    outcome: Outcome,
-    reason: str,
-    stack: str | None,
-    error: BaseException | None = None,
-    observed: Observed = NOTHING_OBSERVED,
-) -> Attempt:
-    candidate = turn.candidate
-    spent = turn.turns.now() - turn.started
-    name = candidate.implementation.name
-    queued, backend = turn.queue_seconds, candidate.backend_type
-    return Attempt(backend, outcome, reason, name, queued, spent, stack, error, observed)
