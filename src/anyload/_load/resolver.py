@@ -168,15 +168,11 @@ class Resolver:
         if self._catalogue_only:
             known = ", ".join(sorted(self._catalogue)) or "nothing"
             raise ModelNotFoundError(label, f"the catalogue has {known}, and paths are refused")
-        if not label:
-            raise ModelNotFoundError(label, "the name is empty")
-        if "\0" in label or "\n" in label:
-            raise ModelNotFoundError(label, "a path cannot hold a NUL or a newline")
         return self._from_directory(label)
 
     def _from_directory(self, label: str) -> Source:
         known = self._directories.get(label)
-        file = known.file if known else os.path.join(self._root, label, CONFIG_FILE)
+        file = self._config_file(label) if known is None else known.file
         if self._real_root is not None:
             self._real_path(os.path.dirname(file), label)
         try:
@@ -194,6 +190,13 @@ class Resolver:
         if stamp is not None:
             _remember(self._directories, label, source)
         return source
+
+    def _config_file(self, label: str) -> str:
+        if not label:
+            raise ModelNotFoundError(label, "the name is empty")
+        if "\0" in label or "\n" in label:
+            raise ModelNotFoundError(label, "a path cannot hold a NUL or a newline")
+        return os.path.join(self._root, label, CONFIG_FILE)
 
     def _place(self, path: str, label: str) -> tuple[Hashable, int | None]:
         """Return where the model is, as a part of a key, and its size; None if nothing is there."""
