@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import made as make
 import pytest
 from loading import Loader
 
@@ -18,3 +19,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def loader() -> Loader:
     """The adapters, and a short way to load with them."""
     return Loader()
+
+
+@pytest.fixture(scope="session")
+def bert(made: Path) -> Path:
+    """A tiny BERT with its tokenizer, which nobody changes."""
+    return make.bert(made / "bert")

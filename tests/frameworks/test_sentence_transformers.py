@@ -211,3 +211,34 @@ async def test_a_file_that_asks_for_code_is_refused(loader: Loader, copy: Path) 
     """At any depth."""
     (copy / "1_Pooling" / "more.json").write_text('{"a": [{"trust_remote_code": true}]}')
     assert "asks for code" in await loader.error("sentence-transformers", copy)
+
+
+@pytest.mark.parametrize("base", ["google/base", "../base", "/models/base"])
+async def test_an_adapter_is_not_for_a_model_that_is_elsewhere(
+    base: str, loader: Loader, copy: Path
+) -> None:
+    """The framework would load that one, from the Hub or wherever it is; in any part."""
+    config = copy / "1_Pooling" / "adapter_config.json"
+    config.write_text(json.dumps({"base_model_name_or_path": base}))
+    reason = await loader.error("sentence-transformers", copy)
+    assert reason.startswith(f"IntegrityError: {config}: its base_model_name_or_path is {base!r}")
+    assert "merge_and_unload()" in reason
+
+
+async def test_an_index_of_allowed_pickles_is_checked_too(loader: Loader, pickled: Path) -> None:
+    """Allowed is what is beside it, and nothing else."""
+    (pickled / "pytorch_model.bin").rename(pickled / "pytorch_model-00001-of-00001.bin")
+    index = pickled / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "../evil.bin"}}))
+    reason = await loader.error("sentence-transformers", pickled, allow_pickle=True)
+    assert "'../evil.bin', which leaves the directory" in reason
+
+
+async def test_a_part_that_leads_elsewhere_is_refused(
+    loader: Loader, copy: Path, tmp_path: Path
+) -> None:
+    """What is in it would not be looked through."""
+    (copy / "1_Pooling").rename(tmp_path / "pooling")
+    (copy / "1_Pooling").symlink_to(tmp_path / "pooling")
+    reason = await loader.error("sentence-transformers", copy)
+    assert reason.startswith(f"IntegrityError: {copy / '1_Pooling'}: it is a link that leaves")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import struct
 import sys
@@ -16,7 +15,7 @@ import pytest
 import torch
 from loading import Loader
 
-from anyload import ConfigError, LoadError, ModelConfig
+from anyload import ConfigError, ModelConfig
 from anyload.adapters._torch import GROUP
 from anyload.adapters.cuda import CudaBackend
 from anyload.adapters.torch import ExportedProgram, StateDict, TorchModel, TorchScript
@@ -140,22 +139,6 @@ async def test_a_packaged_model_of_torchscript_infers(loader: Loader) -> None:
     assert speech.shape == (1, 1)
     assert 0 <= speech.item() < 0.5
     loaded.release()
-
-
-async def test_an_exported_program_loads_infers_and_is_released(
-    loader: Loader, models: Path
-) -> None:
-    """Its load patches torch, and leaves nothing of it behind."""
-    path = models / "net.pt2"
-    loaded, report = await loader.load("torch", path, allow_pickle=True)
-    assert type(loaded) is ExportedProgram
-    assert loaded.model(torch.ones(3, 8)).shape == (3, 2)
-    observed = report.observed
-    assert (observed.device, observed.memory_bytes) == ("cpu", path.stat().st_size)
-    assert [one for one in observed.changes if "torch" in one.name] == []
-    loaded.release()
-    with pytest.raises(RuntimeError, match="this model was released"):
-        loaded.program.module()
 
 
 def test_each_format_declares_what_it_needs() -> None:
@@ -319,42 +302,6 @@ async def test_a_pickled_module_is_never_loaded(
     assert reason.startswith(f"UnsafePickleError: {path}: it is a pickle that holds torch.nn.")
     assert "torch.save(model.state_dict(), path)" in reason
     assert "unknown key" in await loader.error("torch", path, allow_pickle=True)
-
-
-async def test_an_exported_program_must_be_allowed(loader: Loader, models: Path) -> None:
-    """Its load runs code that is in the file; the error says how it can be allowed."""
-    reason = await loader.error("torch", models / "net.pt2")
-    assert reason.startswith(f"UnsafePickleError: {models / 'net.pt2'}")
-    assert "allow_pickle: true in the catalogue" in reason
-
-
-async def test_a_program_cannot_allow_itself(loader: Loader, models: Path, tmp_path: Path) -> None:
-    """Its config.yml comes with it, from whoever made it."""
-    shutil.copy(models / "net.pt2", tmp_path)
-    (tmp_path / "config.yml").write_text("module_id: torch\nallow_pickle: true\n")
-    async with loader.initializer() as initializer:
-        with pytest.raises(LoadError, match=r"a model's own config\.yml cannot allow it"):
-            await initializer.init(tmp_path)
-
-
-def test_the_framework_runs_code_in_an_exported_program(models: Path, tmp_path: Path) -> None:
-    """Why it must be allowed: the size of a dimension is an expression, and is evaluated.
-
-    Where this fails torch has become safer, and a program of it may do without being allowed.
-    """
-    proof, bad = tmp_path / "it-ran", tmp_path / "bad.pt2"
-    code = f"__import__('pathlib').Path({str(proof)!r}).touch()"
-    with zipfile.ZipFile(models / "net.pt2") as good, zipfile.ZipFile(bad, "w") as archive:
-        for name in good.namelist():
-            text = good.read(name)
-            if name.endswith("models/model.json"):
-                text = re.sub(
-                    rb'"expr_str": "[^"]*"', lambda _: f'"expr_str": "{code}"'.encode(), text
-                )
-            archive.writestr(name, text)
-    with pytest.raises(Exception, match="is_Integer"):
-        torch.export.load(bad)
-    assert proof.exists()
 
 
 @EACH

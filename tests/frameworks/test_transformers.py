@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -15,16 +14,10 @@ import torch
 from loading import Loader
 from transformers import PreTrainedModel
 
-from anyload import LoadError
 from anyload.adapters._torch import TORCH_GLOBALS
 from anyload.adapters.cuda import CudaBackend
 from anyload.adapters.transformers import TransformersModel
 from anyload.guard import Snapshot
-
-
-@pytest.fixture(scope="session")
-def bert(made: Path) -> Path:
-    return make.bert(made / "bert")
 
 
 @pytest.fixture
@@ -177,51 +170,6 @@ async def test_a_file_is_no_directory(loader: Loader, bert: Path) -> None:
     assert "expected a directory with a config.json" in reason
 
 
-@pytest.fixture
-def pickled(copy: Path) -> Path:
-    """The model with weights as they were saved before there was safetensors."""
-    from safetensors.torch import load_file
-
-    weights = copy / "model.safetensors"
-    torch.save(load_file(weights), copy / "pytorch_model.bin")
-    weights.unlink()
-    return copy
-
-
-async def test_pickled_weights_are_refused(loader: Loader, pickled: Path) -> None:
-    """The error says how they can be allowed."""
-    reason = await loader.error("transformers", pickled)
-    assert reason.startswith(f"UnsafePickleError: {pickled / 'pytorch_model.bin'}")
-    assert "allow_pickle: true in the catalogue" in reason
-
-
-async def test_pickled_weights_can_be_allowed(loader: Loader, pickled: Path) -> None:
-    """Then they are loaded like any other."""
-    loaded, report = await loader.load("transformers", pickled, allow_pickle=True)
-    assert report.observed.warnings == ()
-    assert loaded.model.num_parameters() > 0
-
-
-async def test_a_model_cannot_allow_its_own_pickle(loader: Loader, pickled: Path) -> None:
-    """Its config.yml comes with it, from whoever made it."""
-    (pickled / "config.yml").write_text("module_id: transformers\nallow_pickle: true\n")
-    async with loader.initializer() as initializer:
-        with pytest.raises(LoadError, match=r"a model's own config\.yml cannot allow it"):
-            await initializer.init(pickled)
-
-
-async def test_code_of_the_model_is_never_run(loader: Loader, copy: Path) -> None:
-    """Not even where its config asks for it."""
-    settings = json.loads((copy / "config.json").read_text())
-    settings.pop("model_type")
-    settings["auto_map"] = {"AutoConfig": "its_own.Config", "AutoModel": "its_own.Model"}
-    (copy / "config.json").write_text(json.dumps(settings))
-    (copy / "its_own.py").write_text("raise SystemExit('its code ran')")
-    reason = await loader.error("transformers", copy)
-    assert reason.startswith("ValueError")
-    assert "its code ran" not in reason
-
-
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
@@ -303,83 +251,6 @@ async def test_a_missing_framework_names_its_extra(
     monkeypatch.setitem(sys.modules, "transformers", None)
     reason = await loader.error("transformers", bert)
     assert "transformers is not installed; pip install 'anyload[transformers]'" in reason
-
-
-@pytest.mark.parametrize(
-    ("place", "says"),
-    [
-        ("evil.bin", "UnsafePickleError: "),
-        ("../model.safetensors", "which leaves the directory"),
-    ],
-)
-async def test_an_index_names_only_safetensors_beside_it(
-    place: str, says: str, loader: Loader, copy: Path
-) -> None:
-    """Whatever other safetensors there are."""
-    (copy / "model.safetensors").rename(copy / "other.safetensors")
-    (copy / "evil.bin").write_bytes(b"")
-    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": place}}))
-    assert says in await loader.error("transformers", copy)
-
-
-async def test_other_safetensors_do_not_hide_a_pickle(loader: Loader, pickled: Path) -> None:
-    """The framework looks for one name of them, and takes the pickle next."""
-    (pickled / "other.safetensors").write_bytes(b"")
-    (pickled / "config.yml").write_text("module_id: transformers\nallow_pickle: true\n")
-    assert "UnsafePickleError: " in await loader.error("transformers", pickled)
-    async with loader.initializer() as initializer:
-        with pytest.raises(LoadError, match=r"a model's own config\.yml cannot allow it"):
-            await initializer.init(pickled)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"nested": [{"trust_remote_code": True}]},
-        {"text_config": {"_attn_implementation": "kernels-community/flash-attn"}},
-        {"attn_implementation": {"": "someone/kernel"}},
-    ],
-)
-async def test_a_file_that_asks_for_code_is_refused(
-    settings: dict[str, object], loader: Loader, copy: Path
-) -> None:
-    """Some classes take what a nested config says for what the caller says."""
-    known = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({**known, **settings}))
-    reason = await loader.error("transformers", copy)
-    assert reason.startswith(f"UnsafePickleError: {copy / 'config.json'}")
-    assert "asks for code" in reason
-
-
-async def test_a_key_that_is_spelled_otherwise_is_seen_too(loader: Loader, copy: Path) -> None:
-    """JSON has more than one way to write a letter."""
-    (copy / "processor_config.json").write_text('{"trust\\u005fremote_code": 1}')
-    assert "UnsafePickleError: " in await loader.error("transformers", copy)
-
-
-async def test_a_model_cannot_set_options_of_its_own(loader: Loader, copy: Path) -> None:
-    """They are arguments of the framework, and too many to know them all."""
-    (copy / "config.yml").write_text("module_id: transformers\nmodel_options: {a: 1}\n")
-    async with loader.initializer() as initializer:
-        with pytest.raises(
-            LoadError, match=r"model_options +not allowed in .*; put it into the catalogue"
-        ):
-            await initializer.init(copy)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("_attn_implementation_internal", "cache_dir", "offload_folder", "adapter_kwargs"),
-        *("tp_size", "tp_plan", "device_mesh"),
-    ],
-)
-async def test_options_that_reach_elsewhere_are_refused(
-    name: str, loader: Loader, bert: Path
-) -> None:
-    """Other places, other cards, or code."""
-    reason = await loader.error("transformers", bert, model_options={name: "x"})
-    assert re.search(rf"model_options\.{name} +not allowed here", reason)
 
 
 async def test_a_file_that_nothing_reads_is_not_named(loader: Loader, copy: Path) -> None:

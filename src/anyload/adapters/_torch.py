@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import re
 import struct
 import sys
@@ -215,7 +216,7 @@ def read_json(path: Path) -> Any:
 
 
 def check_index(config: ModelConfig, path: Path, allowed: bool) -> None:
-    """Raise unless an index of weights names safetensors files beside it, and they are there.
+    """Raise unless an index of weights names files beside it, and they are there.
 
     Raises:
         IntegrityError: it names a file that is elsewhere or missing, or is of a wrong shape.
@@ -234,6 +235,51 @@ def check_index(config: ModelConfig, path: Path, allowed: bool) -> None:
             raise IntegrityError(str(path.parent / name), f"it is missing; {path.name} names it")
 
 
+def files_in(directory: Path, *names: str) -> list[Path]:
+    """Return the files below a directory with such names, patterns of them, wherever in it.
+
+    Files may be links to anywhere, as they are in the cache of the Hub. A folder may not: what is
+    looked through here must be all that a framework can be led to.
+
+    Raises:
+        IntegrityError: a folder is a link that leaves the directory.
+    """
+    whole, found = directory.resolve(), list[Path]()
+    for place, folders, files in os.walk(directory):
+        for folder in (Path(place, name) for name in folders):
+            if not folder.resolve().is_relative_to(whole):
+                what = "it is a link that leaves the model's directory; put the folder itself there"
+                raise IntegrityError(str(folder), what)
+        found += [Path(place, name) for name in files if any(fnmatch(name, one) for one in names)]
+    return sorted(one for one in found if one.is_file())
+
+
+def check_adapters(config: ModelConfig, directory: Path, allowed: bool) -> None:
+    """Raise unless the adapters of peft in a directory are for the model that is in there too.
+
+    The frameworks load the model that such an adapter names from wherever that is. And they take
+    its weights from a pickle where there are no safetensors, whatever they are asked for.
+
+    Raises:
+        IntegrityError: one is for a model that is elsewhere.
+        UnsafePickleError: the weights of one are pickled, and that is not allowed.
+    """
+    for path in files_in(directory, "adapter_config.json"):
+        settings = read_json(path)
+        base = settings.get("base_model_name_or_path") if isinstance(settings, dict) else None
+        # A relative path is one of the process, or a name on the Hub.
+        inside = isinstance(base, str) and Path(base).is_absolute()
+        if base is not None and not (
+            inside and Path(base).resolve().is_relative_to(directory.resolve())
+        ):
+            what = f"its base_model_name_or_path is {base!r}, which is not in this directory"
+            how = "save the model with the adapter merged into it: merge_and_unload() of peft"
+            raise IntegrityError(str(path), f"{what}; {how}")
+        pickled = path.with_name("adapter_model.bin")
+        if pickled.is_file() and not path.with_name("adapter_model.safetensors").is_file():
+            require_allowed(config, pickled, allowed, "the weights are pickled")
+
+
 def check_no_code(directory: Path) -> None:
     """Raise if a JSON file in a directory has the framework run code that is not the framework's.
 
@@ -243,8 +289,8 @@ def check_no_code(directory: Path) -> None:
         UnsafePickleError: there is such a file.
     """
     words = (*(key.encode() for key in _CODE_KEYS), b"_implementation", b"weights_only", b"\\u")
-    for path in sorted(directory.rglob("*.json")):
-        if path.name in _VOCABULARIES or not path.is_file():
+    for path in files_in(directory, "*.json"):
+        if path.name in _VOCABULARIES:
             continue
         raw = path.read_bytes()
         if not any(word in raw for word in words):  # most are, and some are large
@@ -288,7 +334,7 @@ def naming_broken_files(directory: Path) -> Iterator[None]:
     except (AnyloadError, ImportError, MemoryError, RuntimeError, TypeError):
         raise  # about something else: an option, a missing package, too little memory
     except Exception as error:
-        for path in sorted(directory.rglob("*")):
+        for path in files_in(directory, *_READ, "*.safetensors"):
             reason = _broken(path)
             if reason is not None:
                 raise IntegrityError(str(path), reason) from error
@@ -298,9 +344,9 @@ def naming_broken_files(directory: Path) -> Iterator[None]:
 def _broken(path: Path) -> str | None:
     """Return what is wrong with a file of weights or of configuration, if that can be told."""
     try:
-        if any(fnmatch(path.name, name) for name in _READ) and path.is_file():
+        if path.suffix == ".json":
             json.loads(path.read_bytes())
-        elif path.suffix == ".safetensors" and path.is_file():
+        else:
             import safetensors
 
             with safetensors.safe_open(path, "pt"):

@@ -20,10 +20,12 @@ from ._torch import (
     TORCH_GLOBALS,
     Dtype,
     bytes_of,
+    check_adapters,
     check_devices,
     check_index,
     check_no_code,
     emptying_card,
+    files_in,
     give_back_card,
     import_transformers,
     naming_broken_files,
@@ -94,6 +96,7 @@ class SentenceTransformersModel:
         _check_modules(directory)
         check_no_code(directory)
         _check_weights(config, opts, directory)
+        check_adapters(config, directory, opts.allow_pickle)
         with naming_broken_files(directory):
             # Always with a device: without one it takes whatever card there is.
             model = SentenceTransformer(
@@ -145,15 +148,15 @@ def _check_modules(directory: Path) -> None:
         raise IntegrityError(str(listing), "it is no list of parts, each with a type and a path")
     for part in parts:
         _check_part(listing, part.get("type"), part.get("path"))
-    for name in ("router_config.json", "config.json"):  # the latter is what it was before
-        for path in sorted(directory.rglob(name)):
-            router = read_json(path)
-            types = router.get("types") if isinstance(router, dict) else None
-            if isinstance(types, dict):
-                for place, kind in types.items():
-                    _check_part(path, kind, place)
-            elif name == "router_config.json":
-                raise IntegrityError(str(path), "it has no types, one for each part")
+    # The latter is what the former was before.
+    for path in files_in(directory, "router_config.json", "config.json"):
+        router = read_json(path)
+        types = router.get("types") if isinstance(router, dict) else None
+        if isinstance(types, dict):
+            for place, kind in types.items():
+                _check_part(path, kind, place)
+        elif path.name == "router_config.json":
+            raise IntegrityError(str(path), "it has no types, one for each part")
 
 
 def _check_part(listing: Path, kind: Any, place: Any) -> None:
@@ -180,17 +183,19 @@ def _check_weights(
     """Raise unless all weights are safetensors, or allowed to be pickled.
 
     Raises:
-        IntegrityError: an index names weights that are missing, or elsewhere.
+        IntegrityError: weights are missing, or elsewhere.
         UnsafePickleError: some are pickled, and that is not allowed.
     """
-    for index in sorted(directory.rglob("*.safetensors.index*.json")):
+    for index in files_in(directory, "*.safetensors.index*.json"):
         check_index(config, index, opts.allow_pickle)
-    for pickled in sorted(directory.rglob("pytorch_model*.bin")):
+    for pickled in files_in(directory, "pytorch_model*.bin", "pytorch_model.bin.index*.json"):
         beside = ["model.safetensors"]
         if pickled.name != "pytorch_model.bin":  # one of many, which only transformers reads
             beside.append("model.safetensors.index.json")
         if not any((pickled.parent / name).is_file() for name in beside):
             require_allowed(config, pickled, opts.allow_pickle, "the weights are pickled")
+            if pickled.suffix == ".json":
+                check_index(config, pickled, opts.allow_pickle)
 
 
 def register(registry: Registry) -> None:

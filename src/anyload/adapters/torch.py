@@ -261,7 +261,7 @@ class TorchScript(_Trimmed):
         except RuntimeError as error:
             explain(path, error)
             raise
-        check_devices(device, model.parameters())
+        check_devices(device, chain(model.parameters(), model.buffers()))
         return cls(model.eval(), path.stat().st_size, device, opts)
 
 
@@ -320,9 +320,9 @@ class ExportedProgram(_Trimmed):
         except (RuntimeError, *BROKEN) as error:
             explain(path, error)
             raise
-        if any(str(one.device) != device for one in program.state_dict.values()):
+        if any(str(one.device) != device for one in _held(program)):
             program = move_to_device_pass(program, device)
-        check_devices(device, program.state_dict.values())
+        check_devices(device, _held(program))
         loaded = cls(program.module(), path.stat().st_size, device, opts)
         loaded.program = program
         return loaded
@@ -355,6 +355,11 @@ def _filled(factory: Callable[[], Any], weights: Any, device: str) -> Any:
         model = factory()
         model.load_state_dict(weights, assign=True)
     return model.to(device).eval()
+
+
+def _held(program: Any) -> Iterator[Any]:
+    """Yield the tensors of an exported program; its constants are some of them."""
+    yield from _tensors([program.state_dict, program.constants])
 
 
 def _tensors(found: Any) -> Iterator[Any]:

@@ -18,6 +18,7 @@ from ._torch import (
     GROUP,
     TORCH_GLOBALS,
     Dtype,
+    check_adapters,
     check_devices,
     check_index,
     check_no_code,
@@ -125,6 +126,7 @@ class TransformersModel:
             arguments["attn_implementation"] = opts.attention
         check_no_code(directory)
         _check_weights(config, opts, directory)
+        check_adapters(config, directory, opts.allow_pickle)
         with naming_broken_files(directory):
             # On the processor first: transformers itself can only load elsewhere with accelerate.
             model, info = auto_class.from_pretrained(
@@ -210,6 +212,8 @@ def _check_weights(config: ModelConfig, opts: TransformersModel.Options, directo
             what = f"there are no weights in it, no {' or '.join(names)}"
             raise IntegrityError(str(directory), what)
         require_allowed(config, pickled[0], opts.allow_pickle, "the weights are pickled")
+        for index in sorted(directory.glob("pytorch_model.bin.index*.json")):
+            check_index(config, index, opts.allow_pickle)
     elif found.suffix == ".json":
         check_index(config, found, opts.allow_pickle)
     elif found.suffix != ".safetensors":
