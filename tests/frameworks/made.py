@@ -9,8 +9,11 @@ from typing import Any
 WORDS = ("the", "cat", "sat", "on", "mat", "a", "good", "bad", "film")
 
 
-def onnx_model(path: Path, width: int = 4, layers: int = 1) -> Path:
-    """Write a model that multiplies ``x``, a batch of rows, by random matrices into ``y``."""
+def onnx_model(path: Path, width: int = 4, layers: int = 1, *, beside: str = "") -> Path:
+    """Write a model that multiplies ``x``, a batch of rows, by random matrices into ``y``.
+
+    The matrices may be beside it, in a file of their own.
+    """
     import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -29,7 +32,8 @@ def onnx_model(path: Path, width: int = 4, layers: int = 1) -> Path:
         [numpy_helper.from_array(one, f"w{layer}") for layer, one in enumerate(weights)],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, str(path))
+    named = {"save_as_external_data": True, "location": beside, "size_threshold": 0}
+    onnx.save(model, str(path), **(named if beside else {}))
     return path
 
 

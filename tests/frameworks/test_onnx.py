@@ -8,6 +8,7 @@ from typing import Any
 
 import made as make
 import numpy as np
+import onnxruntime
 import pytest
 from loading import Loader
 
@@ -48,7 +49,12 @@ async def test_a_directory_with_one_model_loads(
     assert (options.intra_op_num_threads, options.enable_mem_pattern) == (2, False)
 
 
-@pytest.mark.parametrize("name", ["optimized_model_filepath", "profile_file_prefix"])
+FILE_OPTIONS = pytest.mark.parametrize(
+    "name", ["optimized_model_filepath", "profile_file_prefix", "enable_profiling"]
+)
+
+
+@FILE_OPTIONS
 async def test_a_session_option_that_names_a_file_is_refused(
     name: str, loader: Loader, model: Path, tmp_path: Path
 ) -> None:
@@ -57,6 +63,104 @@ async def test_a_session_option_that_names_a_file_is_refused(
     reason = await loader.error("onnx", model, session_options={name: str(written)})
     assert name in reason
     assert not written.exists()
+
+
+@FILE_OPTIONS
+async def test_a_model_itself_may_say_no_more_than_the_catalogue(
+    name: str, loader: Loader, model: Path, tmp_path: Path
+) -> None:
+    """The same options are known, and the error says which."""
+    shutil.copy(model, tmp_path / "weights.onnx")
+    (tmp_path / "config.yml").write_text(f"module_id: onnx\nsession_options: {{{name}: written}}\n")
+    async with loader.initializer() as initializer:
+        with pytest.raises(LoadError, match=f"session_options.{name} +not to be set") as caught:
+            await initializer.init(tmp_path)
+    assert "allowed are enable_cpu_mem_arena, " in str(caught.value)
+    assert {file.name for file in tmp_path.iterdir()} == {"weights.onnx", "config.yml"}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"execution_mode": "ORT_FAST"}, "'ORT_SEQUENTIAL' or 'ORT_PARALLEL'"),
+        ({"enable_mem_pattern": "no"}, "session_options.enable_mem_pattern"),
+        ({"log_severity_level": 5}, "session_options.log_severity_level"),
+        ({"log_verbosity_level": -1}, "session_options.log_verbosity_level"),
+        ({"graph_optimization_level": 99}, "'ORT_ENABLE_ALL'"),
+    ],
+)
+async def test_a_session_option_of_a_wrong_value_is_told(
+    options: dict[str, object], says: str, loader: Loader, model: Path
+) -> None:
+    """With what it may be."""
+    reason = await loader.error("onnx", model, session_options=options)
+    assert reason.startswith("ConfigError")
+    assert says in reason
+
+
+async def test_the_members_of_an_option_have_names(loader: Loader, model: Path) -> None:
+    """Those of onnxruntime."""
+    options = {"execution_mode": "ORT_PARALLEL", "graph_optimization_level": "ORT_DISABLE_ALL"}
+    loaded, _ = await loader.load("onnx", model, session_options=options)
+    got = loaded.session.get_session_options()
+    assert got.execution_mode == onnxruntime.ExecutionMode.ORT_PARALLEL
+    assert got.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+
+
+async def test_weights_beside_a_model_are_a_part_of_it(loader: Loader, tmp_path: Path) -> None:
+    """Of its size in the report too."""
+    path = make.onnx_model(tmp_path / "model.onnx", beside="model.onnx.data")
+    loaded, report = await loader.load("onnx", path)
+    (output,) = loaded.run({"x": np.ones((2, 4), np.float32)})
+    assert output.shape == (2, 4)
+    size = path.stat().st_size + (tmp_path / "model.onnx.data").stat().st_size
+    assert report.observed.memory_bytes == size
+
+
+@pytest.mark.parametrize("left", [None, 5])
+async def test_weights_that_are_missing_or_cut_short_are_told(
+    left: int | None, loader: Loader, tmp_path: Path
+) -> None:
+    """The error names the model."""
+    path = make.onnx_model(tmp_path / "model.onnx", beside="model.onnx.data")
+    weights = tmp_path / "model.onnx.data"
+    if left is None:
+        weights.unlink()
+    else:
+        weights.write_bytes(weights.read_bytes()[:left])
+    assert (await loader.error("onnx", path)).startswith(f"IntegrityError: {path}: ")
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+async def test_weights_outside_of_its_directory_are_refused(
+    absolute: bool, loader: Loader, tmp_path: Path
+) -> None:
+    """A model reads no file that it was not put beside."""
+    import onnx
+
+    (tmp_path / "inside").mkdir()
+    path = make.onnx_model(tmp_path / "inside" / "model.onnx", beside="weights.data")
+    (tmp_path / "inside" / "weights.data").rename(tmp_path / "weights.data")
+    model = onnx.load(str(path), load_external_data=False)
+    (place,) = [one for one in model.graph.initializer[0].external_data if one.key == "location"]
+    place.value = str(tmp_path / "weights.data") if absolute else "../weights.data"
+    path.write_bytes(model.SerializeToString())
+    assert (await loader.error("onnx", path)).startswith(f"IntegrityError: {path}: ")
+
+
+async def test_a_first_run_without_memory_fails_the_attempt(
+    loader: Loader, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no type for it; whatever else is said of zeros is nobody's fault."""
+    says = "Failed to allocate memory for requested buffer of size 2147483648"
+
+    def run(self: object, *arguments: object) -> None:
+        raise RuntimeError(says)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", run)
+    assert await loader.error("onnx", model) == f"RuntimeError: {says}"
+    says = "INVALID_ARGUMENT : indices element out of data bounds"
+    await loader.load("onnx", model)
 
 
 async def test_magika_loads_and_infers(loader: Loader) -> None:

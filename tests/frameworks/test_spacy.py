@@ -165,3 +165,56 @@ async def test_the_version_of_a_pipeline_is_reported(loader: Loader, copy: Path)
     assert report.observed.warnings == (
         f"saved for spaCy >=2.0.0,<2.1.0, loaded with {spacy.__version__}",
     )
+
+
+@pytest.mark.parametrize("source", ["en_core_web_sm", "/models/other", "../other"])
+async def test_a_component_from_elsewhere_is_refused(
+    source: str, loader: Loader, copy: Path
+) -> None:
+    """It would be a package that is imported, or another directory."""
+    config = copy / "config.cfg"
+    text = config.read_text().replace('factory = "sentencizer"', f'source = "{source}"')
+    config.write_text(text)
+    reason = await loader.error("spacy", copy)
+    assert reason.startswith(f"IntegrityError: {config}: its component 'sentencizer' has a source")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ([], "its document is not an object"),
+        ({"lang": 1}, "its 'lang' is not a text"),
+        ({"spacy_version": [3, 8]}, "its 'spacy_version' is not a text"),
+        ({"vectors": []}, "its 'vectors' is not an object"),
+        ({"_sourced_vectors_hashes": 1}, "its '_sourced_vectors_hashes' is not an object"),
+    ],
+)
+async def test_a_description_of_a_wrong_shape_is_told(
+    content: object, says: str, loader: Loader, copy: Path
+) -> None:
+    """It is valid JSON, and none that spaCy writes."""
+    (copy / "meta.json").write_text(json.dumps(content))
+    reason = await loader.error("spacy", copy)
+    assert reason == f"IntegrityError: {copy / 'meta.json'}: {says}"
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "says"),
+    [
+        ("pipeline = ", "pipeline = 1\nold = ", "its nlp.pipeline is not a list of names"),
+        ("pipeline = ", "pipeline = [1]\nold = ", "its nlp.pipeline is not a list of names"),
+        ("[components]", "[components]\nother = 1", "its component 'other' is not a section"),
+        ("[components.textcat]", "[components]", "section 'components' already exists"),
+        ("batch_size = ", "batch_size = ${nosuch.thing}\nold = ", "Config validation error"),
+    ],
+)
+async def test_components_of_a_wrong_shape_are_told(
+    written: str, instead: str, says: str, loader: Loader, copy: Path
+) -> None:
+    """Nothing is guessed."""
+    config = copy / "config.cfg"
+    assert written in config.read_text()
+    config.write_text(config.read_text().replace(written, instead))
+    reason = await loader.error("spacy", copy)
+    assert reason.startswith("IntegrityError: ")
+    assert says in reason

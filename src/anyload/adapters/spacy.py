@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 from pathlib import Path
@@ -122,7 +123,7 @@ def _description(path: Path) -> tuple[dict[str, Any], list[str]]:
         place = path / "config.cfg"
         config = load_config(place)
         names, components = config["nlp"]["pipeline"], config.get("components", {})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, configparser.Error) as error:
         raise IntegrityError(str(place), one_line(error)) from error
     _check_meta(path / "meta.json", meta)
     _check_components(place, names, components)
