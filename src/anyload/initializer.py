@@ -18,7 +18,6 @@ from ._load.plan import Plan
 from ._load.process import process
 from ._load.requests import Requests
 from ._load.resolver import Resolver
-from ._load.waiters import current_bell
 from ._setup import extended, make_catalogue, make_choices, make_limits
 from .bulk import BulkLoad, load_many
 from .config import InitializerConfig, load_config
@@ -169,13 +168,7 @@ class Initializer:
             # the thread and the slot are the parent's.
             return self._load_inside(parent, model, key, priority, load_kwargs, None)
         shared, begin = self._requests.for_one(model, key, priority, load_kwargs)
-        cohort = self._callers.join(shared, begin, current_bell(), priority)
-        try:
-            await cohort.event.wait()
-        except BaseException:
-            self._callers.leave(cohort)
-            raise
-        return self._callers.take(cohort)
+        return await self._callers.call(shared, begin, priority)
 
     def init_sync(
         self,
@@ -204,16 +197,7 @@ class Initializer:
         if parent is not None:
             return self._load_inside(parent, model, key, priority, load_kwargs, timeout)
         shared, begin = self._requests.for_one(model, key, priority, load_kwargs)
-        seat = self._callers.thread_seat()
-        try:
-            self._callers.join_all([(shared, begin(), seat)], priority)
-            if not seat.wait(timeout):
-                raise TimeoutError(f"loading {self._resolver.label(model)!r} took over {timeout} s")
-        except BaseException:
-            if seat.seated:
-                self._callers.leave(seat)
-            raise
-        return self._callers.take(seat)
+        return self._callers.call_sync(shared, begin, priority, timeout)
 
     def _load_inside(
         self,
@@ -307,15 +291,8 @@ class Initializer:
             ConfigError: its ``config.yml`` cannot be used, or its module is not registered.
             ClosedError: the initializer is closed.
         """
-        cohort = self._callers.join(
-            None, self._requests.for_plan(model, load_kwargs), current_bell(), 0
-        )
-        try:
-            await cohort.event.wait()
-        except BaseException:
-            self._callers.leave(cohort)
-            raise
-        plan: Plan = self._callers.take(cohort)
+        begin = self._requests.for_plan(model, load_kwargs)
+        plan: Plan = await self._callers.call(None, begin, 0)
         return plan
 
     def statistics(self) -> Statistics:

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self, TypeVar
 
@@ -63,6 +64,19 @@ class Implementation:
     def name(self) -> str:
         """The class as ``package.module.Class``."""
         return class_name(self.cls)
+
+    @property
+    def prepare(self) -> Callable[[], object] | None:
+        """What imports all that its loads need, if it has that."""
+        return getattr(self.cls, "prepare", None)
+
+    def load(self, config: ModelConfig, backend: Backend, kwargs: Mapping[str, Any]) -> Any:
+        """Call the class's ``load`` in the way that its signature asks for."""
+        further = {**kwargs, "load_backend": backend} if self.wants_backend else kwargs
+        argument: Any = config
+        if self.argument != "config" and config.model_path is not None:
+            argument = Path(config.model_path) if self.argument == "Path" else config.model_path
+        return self.cls.load(argument, **further)  # type: ignore[attr-defined]  # `_inspect` looked
 
     @property
     def varies(self) -> bool:

@@ -6,7 +6,6 @@ import inspect
 import logging
 import sys
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 from ..errors import LoadCancelled, WrongTypeError, describe
@@ -102,7 +101,11 @@ def _run_in_context(turn: Turn, warmup: bool) -> Result:
     error: BaseException
     outcome: Outcome
     try:
-        value = _load(turn)
+        candidate, flight = turn.candidate, turn.flight
+        assert flight.config is not None
+        value = candidate.implementation.load(
+            flight.config, candidate.choice.backend, flight.kwargs
+        )
         if value is None:
             return Result("declined", reason="load returned None")
         try:
@@ -120,22 +123,6 @@ def _run_in_context(turn: Turn, warmup: bool) -> Result:
         # its attempt and nothing more.
         error, outcome = raised, "raised"
     return Result(outcome, reason=describe(error), stack=error_stack(error), error=error)
-
-
-def _load(turn: Turn) -> Any:
-    candidate, flight = turn.candidate, turn.flight
-    implementation = candidate.implementation
-    assert flight.config is not None
-    kwargs = dict(flight.kwargs)
-    if implementation.wants_backend:
-        kwargs["load_backend"] = candidate.choice.backend
-    argument: Any = flight.config
-    if implementation.argument != "config" and flight.config.model_path is not None:
-        argument = flight.config.model_path
-        if implementation.argument == "Path":
-            argument = Path(argument)
-    load: Any = implementation.cls.load  # type: ignore[attr-defined]  # checked at registration
-    return load(argument, **kwargs)
 
 
 def _require_type(value: Any, turn: Turn) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from .core import Core
 from .flight import Flight
 from .todo import Todo
-from .waiters import PER_EVENT, Bell, Cohort, ThreadSeat
+from .waiters import PER_EVENT, Bell, Cohort, ThreadSeat, current_bell
 
 
 class Callers:
@@ -21,6 +21,39 @@ class Callers:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+
+    async def call(self, key: Hashable | None, begin: Callable[[], Flight], priority: int) -> Any:
+        """Wait for the flight of a key in a task, and return or raise what came of it."""
+        cohort = self.join(key, begin, current_bell(), priority)
+        try:
+            await cohort.event.wait()
+        except BaseException:
+            self.leave(cohort)
+            raise
+        return self.take(cohort)
+
+    def call_sync(
+        self,
+        key: Hashable | None,
+        begin: Callable[[], Flight],
+        priority: int,
+        timeout: float | None = None,
+    ) -> Any:
+        """Wait for the flight of a key in a plain thread, and return or raise what came of it.
+
+        Raises:
+            TimeoutError: ``timeout`` seconds have passed; the caller has left.
+        """
+        seat = self.thread_seat()
+        try:
+            self.join_all([(key, begin(), seat)], priority)
+            if not seat.wait(timeout):
+                raise TimeoutError(f"loading {seat.flight.model!r} took over {timeout} s")
+        except BaseException:
+            if seat.seated:
+                self.leave(seat)
+            raise
+        return self.take(seat)
 
     def join(
         self, key: Hashable | None, begin: Callable[[], Flight], bell: Bell, priority: int

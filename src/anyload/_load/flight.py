@@ -87,6 +87,7 @@ class Flight:
         "failure",
         "kwargs",
         "keys",
+        "landed",
         "lane",
         "load_seconds",
         "model",
@@ -149,6 +150,8 @@ class Flight:
         self.announced = False
         self.value: Any = None
         self.failure: Callable[[], Exception] | None = None
+        # Told of the model under the lock, before its key is free; a line that waits for nothing.
+        self.landed: Callable[[Any], object] | None = None
         self.turn: Turn | None = None
         # Turns of the same keys that are still on their slots: nobody waits for them any more,
         # and they must leave before this flight may start.
@@ -181,15 +184,31 @@ class Flight:
 
 
 class Resolved:
-    """What reading a model from disk came to."""
+    """What reading a model from disk came to.
 
-    __slots__ = ("config", "key", "plan", "size")
+    Args:
+        config: its config.
+        plan: its plan.
+        key: its key; None where it is not shared.
+        size: its size on disk, in bytes.
+        known: the model itself, where it has been loaded already.
+    """
 
-    def __init__(self, config: ModelConfig, plan: Plan, key: Hashable | None, size: int) -> None:
+    __slots__ = ("config", "key", "known", "plan", "size")
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        plan: Plan,
+        key: Hashable | None,
+        size: int,
+        known: Any = None,
+    ) -> None:
         self.config = config
         self.plan = plan
         self.key = key
         self.size = size
+        self.known = known
 
 
 class Turn:

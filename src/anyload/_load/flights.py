@@ -145,7 +145,10 @@ class Flights:
             self.settle(flight, todo, failure=again(found))
             return
         if flight.plan_only:
-            flight.value = replace(found.plan, model=flight.model)
+            found.known = replace(found.plan, model=flight.model)
+        if found.known is not None:
+            flight.plan_only = True  # it loads nothing
+            flight.value = found.known
             self.settle(flight, todo)
             return
         other = self.keys.find(found.key) if found.key is not None else None

@@ -153,7 +153,7 @@ class Preparations:
         return self._starts[choice]
 
     def _import(self, implementation: Implementation) -> Preparation | None:
-        prepare = getattr(implementation.cls, "prepare", None)
+        prepare = implementation.prepare
         if prepare is None:
             return None
         if implementation.cls not in self._imports:

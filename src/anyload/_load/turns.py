@@ -343,6 +343,8 @@ class Turns:
         flights.note(flight, attempt)
         if flight.waiting:
             flight.value = value
+            if flight.landed is not None:
+                flight.landed(value)
             flights.settle(flight, todo)
         else:
             flights.settle(flight, todo)
