@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,54 @@ def test_a_file_cut_anywhere_is_an_error(model: Path, tmp_path: Path) -> None:
         with pytest.raises(IntegrityError, match="the file is cut short") as caught:
             LightgbmModel.load(config)
         assert caught.value.path == str(bad)
+
+
+@pytest.mark.parametrize(
+    ("damage", "tree"),
+    [
+        (lambda whole, middle: whole[:middle] + whole[middle + 40 :], 1),
+        (lambda whole, middle: whole[:middle] + bytes(40) + whole[middle + 40 :], 1),
+        (lambda whole, middle: whole.replace(b"\nleaf_value=", b"\nleaf_value=x", 1), 0),
+        (lambda whole, middle: whole.replace(b"\nleaf_value=", b"\nleaf_value_", 1), 0),
+        (lambda whole, middle: re.sub(rb"(\nleft_child=\S+) ", rb"\1,", whole, count=1), 0),
+        (lambda whole, middle: re.sub(rb"(\nleft_child=\S+) ", rb"\1-", whole, count=1), 0),
+        (lambda whole, middle: whole.replace(b"\nnum_leaves=", b"\nnum_leaves=-", 1), 0),
+        (lambda whole, middle: whole.replace(b"\nTree=2\n", b"\nTree=3\n"), 2),
+    ],
+)
+def test_a_tree_that_is_damaged_is_named(
+    damage: Any, tree: int, model: Path, tmp_path: Path
+) -> None:
+    """LightGBM itself ends the process, in one of its threads."""
+    whole = model.read_bytes()
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(damage(whole, whole.index(b"threshold=", whole.index(b"\nTree=1\n"))))
+    LightgbmModel.prepare()
+    with pytest.raises(IntegrityError, match=f"its tree {tree} is damaged") as caught:
+        LightgbmModel.load(ModelConfig("lightgbm", bad))
+    assert caught.value.path == str(bad)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"objective": "multiclass", "num_class": 3},
+        {"objective": "regression", "linear_tree": True},
+        {"objective": "regression", "min_data_in_leaf": 150},  # trees of one leaf
+    ],
+)
+async def test_trees_of_every_kind_load(
+    options: dict[str, Any], loader: Loader, tmp_path: Path
+) -> None:
+    """What is looked for is in all of them."""
+    import lightgbm
+
+    rows, labels = make.rows(200)
+    made = {**options, "verbose": -1, "num_threads": 1}
+    data = lightgbm.Dataset(np.abs(rows).round(), labels, categorical_feature=[0])
+    lightgbm.train(made, data, 3).save_model(tmp_path / "booster.txt")
+    loaded, _ = await loader.load("lightgbm", tmp_path)
+    loaded.predict(rows)
 
 
 async def test_an_unknown_field_is_told_with_what_was_meant(loader: Loader, model: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +22,12 @@ from ._framework import (
 BEGINNING = b"tree"
 LANDMARKS = (b"\nend of trees", b"\nparameters:", b"\nend of parameters")
 """What a whole file has, in this order."""
+
+SIZES = re.compile(rb"\ntree_sizes=([\d ]*)\n")
+NUMBERS = b"0123456789+-.e naif"  # nan and inf too
+OF_SPLITS = (b"split_feature", b"threshold", b"decision_type", b"left_child", b"right_child")
+OF_LEAVES = (b"leaf_value",)
+"""What a tree cannot do without: a number for each of its splits, or of its leaves."""
 
 
 class LightgbmModel:
@@ -83,8 +90,8 @@ class LightgbmModel:
 def _check_whole(path: Path) -> None:
     """Raise unless a file has everything that LightGBM writes, to its end.
 
-    LightGBM reads the trees of a file that was cut short in several threads, where an error ends
-    the process; or it takes what is there without a word.
+    LightGBM reads the trees of a damaged file in several threads, where an error ends the process;
+    or it takes what is there without a word. A number that is another number is not to be seen.
     """
     content = path.read_bytes()
     if not content.startswith(BEGINNING):
@@ -96,6 +103,32 @@ def _check_whole(path: Path) -> None:
         if place < 0:
             what = f"the file is cut short: {landmark.decode().strip()!r} is missing"
             raise IntegrityError(str(path), what)
+    sizes = SIZES.search(content)
+    place = content.find(b"\nTree=0\n") + 1
+    for number, size in enumerate(sizes[1].split() if sizes else ()):
+        end = place + int(size)
+        if not _is_tree(content[place:end], number):
+            raise IntegrityError(str(path), f"its tree {number} is damaged")
+        place = end
+
+
+def _is_tree(text: bytes, number: int) -> bool:
+    """Return whether a text is one tree: numbers by name, as many as its leaves want."""
+    first, *lines = text.rstrip().split(b"\n")
+    fields = dict(line.partition(b"=")[::2] for line in lines)
+    if first != b"Tree=%d" % number or any(one.translate(None, NUMBERS) for one in fields.values()):
+        return False
+    leaves = fields.get(b"num_leaves", b"")
+    if not leaves.isdigit():
+        return False
+    wanted = int(leaves)
+    if wanted == 1:  # nothing is split, and what is not needed is not written
+        return True
+    return all(
+        len(fields.get(name, b"").split()) == count
+        for names, count in ((OF_SPLITS, wanted - 1), (OF_LEAVES, wanted))
+        for name in names
+    )
 
 
 def register(registry: Registry) -> None:
