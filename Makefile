@@ -10,6 +10,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 VENV := .venv/$(VERSION)
 DEMO_VENV := .venv-demo/$(VERSION)
 FRAMEWORKS_VENV := .venv-frameworks/$(VERSION)
+CAIKIT_VENV := .venv-caikit/$(VERSION)
 FRAMEWORKS := lightgbm,onnxruntime,safetensors,scikit-learn,sentence-transformers,spacy,torch,transformers,xgboost
 RUN := $(VENV)/bin/python -m
 
@@ -26,7 +27,7 @@ TYPING_TESTS := $(wildcard tests/typing/*.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help python demo test frameworks lint format docs bench coverage clean
+.PHONY: help python demo test frameworks caikit lint format docs bench coverage clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +40,9 @@ test: $(VENV)/.test  ## run the tests on asyncio, uvloop and trio
 
 frameworks: $(FRAMEWORKS_VENV)/.frameworks  ## run the tests of the adapters, with the frameworks
 	HF_HUB_OFFLINE=1 $(FRAMEWORKS_VENV)/bin/python -m pytest $(TEMP) tests/frameworks $(ARGS)
+
+caikit: $(CAIKIT_VENV)/.caikit  ## run the tests of the drop-in, beside caikit's own class
+	$(CAIKIT_VENV)/bin/python -m pytest $(TEMP) tests/drop_in $(ARGS)
 
 lint: $(VENV)/.lint  ## check style, format and types
 	$(RUN) ruff check
@@ -66,7 +70,7 @@ coverage: $(VENV)/.test  ## run the tests once more and hold the branch coverage
 	$(RUN) coverage report --omit='$(EDGES)' --fail-under=$(COVERAGE_FLOOR)
 
 clean:  ## remove environments and whatever runs left behind
-	rm -rf .venv .venv-demo .venv-frameworks site htmlcov .coverage .coverage.* .hypothesis \
+	rm -rf .venv .venv-demo .venv-frameworks .venv-caikit site htmlcov .coverage .coverage.* .hypothesis \
 		.mypy_cache .pytest_cache .ruff_cache
 
 python:
@@ -87,6 +91,10 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: $(VENV)/.%: $(VENV)/.p
 $(FRAMEWORKS_VENV)/.frameworks: $(FRAMEWORKS_VENV)/.pip pyproject.toml constraints.txt tests/frameworks/constraints.txt
 	$(call INSTALL,$(FRAMEWORKS_VENV)) -c tests/frameworks/constraints.txt torch
 	$(call INSTALL,$(FRAMEWORKS_VENV)) -c tests/frameworks/constraints.txt -e '.[$(FRAMEWORKS)]' --group frameworks
+	@touch $@
+
+$(CAIKIT_VENV)/.caikit: $(CAIKIT_VENV)/.pip pyproject.toml constraints.txt tests/drop_in/constraints.txt
+	$(call INSTALL,$(CAIKIT_VENV)) -c tests/drop_in/constraints.txt -e '.[caikit]' --group caikit
 	@touch $@
 
 $(DEMO_VENV)/.demo: $(DEMO_VENV)/.pip pyproject.toml constraints.txt demo/constraints.txt

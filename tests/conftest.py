@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-# The tests of the adapters run where the frameworks are: `make frameworks`.
-collect_ignore = [] if find_spec("torch") else ["frameworks"]
+# The tests of the adapters and of the drop-in run where the frameworks, and caikit, are:
+# `make frameworks` and `make caikit`.
+NEEDED = {"frameworks": "torch", "drop_in": "caikit"}
+collect_ignore = [tests for tests, package in NEEDED.items() if not find_spec(package)]
 
 # No deadline per example: on a shared machine it measures the neighbours.
 settings.register_profile("anyload", deadline=None, print_blob=True)

@@ -99,6 +99,8 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "adapters.cuda",
             "adapters._torch",
             *(f"adapters.{name}" for name in ADAPTERS),
+            *(f"caikit.{name}" for name in ("_options", "_modules", "_initializer", "_manager")),
+            "caikit.__init__",
             "__init__",
             "doctor",
             "_probes",
@@ -125,6 +127,12 @@ PACKAGES: dict[str, tuple[str, ...] | None] = {
     "pydantic": ("config", "_reading.validation"),
     "yaml": ("_reading.yaml",),
     "rich": ("cli",),
+    **{
+        package: tuple(
+            f"caikit.{name}" for name in ("_modules", "_initializer", "_manager", "__init__")
+        )
+        for package in ("aconfig", "caikit")
+    },
     "pytest": ("pytest_plugin",),
     **{
         framework: tuple(f"adapters.{name}" for name in ("_torch", *ADAPTERS))

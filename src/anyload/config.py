@@ -24,6 +24,7 @@ from .errors import ConfigError, Problem
 Seconds: TypeAlias = Annotated[float, Field(gt=0), BeforeValidator(checks.seconds)]
 Text: TypeAlias = Annotated[str, Field(min_length=1), BeforeValidator(checks.text)]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=1024), BeforeValidator(checks.integer(0, 1024))]
+Slots: TypeAlias = Annotated[int, Field(ge=1, le=1024), BeforeValidator(checks.integer(1, 1024))]
 ImportPath: TypeAlias = Annotated[str, BeforeValidator(checks.import_path)]
 CatalogueName: TypeAlias = Annotated[str, BeforeValidator(checks.catalogue_name)]
 
@@ -99,9 +100,7 @@ class InitializerConfig(BackendConfig):
     load_timeout: Seconds | None = None
     prepare_timeout: Seconds | None = None
     release_timeout: Seconds | None = None
-    max_concurrent_loads: Annotated[
-        int, Field(ge=1, le=1024), BeforeValidator(checks.integer(1, 1024))
-    ] = 4
+    max_concurrent_loads: Slots = 4
     max_abandoned_loads: Count = 4
     on_error: Literal["next", "raise"] = "next"
     warmup: bool = True

@@ -346,14 +346,15 @@ def _inspect(
         dict(override),
         exclusive_group=group,
         holds_gil=holds_gil,
-        argument=_argument(annotation),
+        argument=argument_of(annotation),
         wants_backend="load_backend" in parameters,
-        resources=_resources(group, holds_gil),
+        resources=resources_of(group, holds_gil),
         process_globals=tuple(getattr(cls, "process_globals", ())),
     )
 
 
-def _resources(group: str | None, holds_gil: bool) -> tuple[str, ...]:
+def resources_of(group: str | None, holds_gil: bool) -> tuple[str, ...]:
+    """Return what a load must hold alone in this process: its group, the lane of the GIL."""
     return ((f"group {group}",) if group else ()) + ((GIL_LANE,) if holds_gil else ())
 
 
@@ -364,7 +365,8 @@ def _parameters(load: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
-def _argument(annotation: object) -> Argument:
+def argument_of(annotation: object) -> Argument:
+    """Return what a ``load`` takes first, by the annotation of that parameter."""
     # Compared as text: evaluating an annotation would run code that only type checkers should.
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
     name = text.strip("'\" ")

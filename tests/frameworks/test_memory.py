@@ -102,13 +102,41 @@ def spacy(directory: Path, big: bool) -> Path:
     return tabular.spacy_pipeline(directory / "pipeline", words=300_000 if big else 0)
 
 
-def torchscript(directory: Path, big: bool) -> Path:
+def network(big: bool) -> Any:
     import torch
 
     width, layers = (2048, 12) if big else (8, 2)
-    made = torch.nn.Sequential(*(torch.nn.Linear(width, width) for _ in range(layers)))
-    torch.jit.script(made).save(str(directory / "model.jit"))
+    return torch.nn.Sequential(*(torch.nn.Linear(width, width) for _ in range(layers))).eval()
+
+
+def torchscript(directory: Path, big: bool) -> Path:
+    import torch
+
+    torch.jit.script(network(big)).save(str(directory / "model.jit"))
     return directory / "model.jit"
+
+
+def exported(directory: Path, big: bool) -> Path:
+    import torch
+
+    made = network(big)
+    program = torch.export.export(made, (torch.zeros(1, made[0].in_features),))
+    torch.export.save(program, directory / "model.pt2")
+    return directory / "model.pt2"
+
+
+def state_dict(directory: Path, big: bool) -> Path:
+    import torch
+
+    torch.save(network(big).state_dict(), directory / "model.pt")
+    return directory / "model.pt"
+
+
+def safetensors(directory: Path, big: bool) -> Path:
+    from safetensors.torch import save_file
+
+    save_file(network(big).state_dict(), directory / "model.safetensors")
+    return directory / "model.safetensors"
 
 
 def bert(directory: Path, big: bool) -> Path:
@@ -118,6 +146,10 @@ def bert(directory: Path, big: bool) -> Path:
 
     BertModel(BertConfig()).save_pretrained(directory / "bert")
     return directory / "bert"
+
+
+def sentences(directory: Path, big: bool) -> Path:
+    return make.sentence_model(directory / "sentences", bert(directory, big))
 
 
 def predict(model: Any) -> Any:
@@ -133,11 +165,15 @@ def run_onnx(model: Any) -> Any:
     return model.run({one.name: numpy.zeros((1, one.shape[1]), numpy.float32)})
 
 
-def run_torchscript(model: Any) -> Any:
+def run_network(model: Any) -> Any:
     import torch
 
     width = next(model.model.parameters()).shape[0]
     return model.model(torch.zeros(1, width))
+
+
+def sum_tensors(tensors: Any) -> Any:
+    return sum(float(one.sum()) for one in tensors.values())
 
 
 def run_bert(model: Any) -> Any:
@@ -155,8 +191,31 @@ CASES = {
     "lightgbm": Case("lightgbm", lightgbm, predict, kept=0.6),
     "lightgbm, 1 arena": Case("lightgbm", lightgbm, predict, environment=(ONE_ARENA,)),
     "spacy": Case("spacy", spacy, lambda model: model.pipe(["a good film"])),
-    "torchscript": Case("torch", torchscript, run_torchscript),
+    "torchscript": Case("torch", torchscript, run_network),
+    "torch.export": Case("torch", exported, run_network, lambda path: {"allow_pickle": True}),
+    "state dict, mapped": Case("torch", state_dict, lambda model: sum_tensors(model.state_dict)),
+    "state dict, read": Case(
+        "torch",
+        state_dict,
+        lambda model: sum_tensors(model.state_dict),
+        lambda path: {"mmap": False},
+    ),
+    "safetensors, torch": Case(
+        "safetensors",
+        safetensors,
+        lambda model: sum_tensors(model.tensors),
+        lambda path: {"framework": "torch"},
+    ),
+    "safetensors, numpy": Case(
+        "safetensors",
+        safetensors,
+        lambda model: sum_tensors(model.tensors),
+        lambda path: {"framework": "numpy"},
+    ),
     "transformers": Case("transformers", bert, run_bert),
+    "sentence-transformers": Case(
+        "sentence-transformers", sentences, lambda model: model.encode(["the cat sat"])
+    ),
 }
 
 
@@ -189,11 +248,11 @@ def figures(request: pytest.FixtureRequest) -> Iterator[Callable[[str, Figures],
     assert capture is not None
     with capture.global_and_fixture_disabled():
         terminal.write_line("")
-        terminal.write_line("RSS in MB          before  loaded  inferred  released")
+        terminal.write_line("RSS in MB              before  loaded  inferred  released")
         for name, (before, *then) in rows:
             loaded, inferred, released = (value - before for value in then)
             terminal.write_line(
-                f"{name:<18} {before:6.0f}  {loaded:+6.0f}  {inferred:+8.0f}  {released:+8.0f}"
+                f"{name:<22} {before:6.0f}  {loaded:+6.0f}  {inferred:+8.0f}  {released:+8.0f}"
             )
 
 

@@ -134,7 +134,7 @@ class Flight:
         self.priority = priority
         self.batch = batch
         self.phase: Phase = "resolving"
-        self.resolve: Callable[[], Resolved] | None = None
+        self.resolve: Callable[[], Resolved | Known] | None = None
         self.config: ModelConfig | None = None
         self.plan: Plan | None = None
         self.position = 0
@@ -191,24 +191,24 @@ class Resolved:
         plan: its plan.
         key: its key; None where it is not shared.
         size: its size on disk, in bytes.
-        known: the model itself, where it has been loaded already.
     """
 
-    __slots__ = ("config", "key", "known", "plan", "size")
+    __slots__ = ("config", "key", "plan", "size")
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        plan: Plan,
-        key: Hashable | None,
-        size: int,
-        known: Any = None,
-    ) -> None:
+    def __init__(self, config: ModelConfig, plan: Plan, key: Hashable | None, size: int) -> None:
         self.config = config
         self.plan = plan
         self.key = key
         self.size = size
-        self.known = known
+
+
+class Known:
+    """What a flight ends with at once, because it need not be loaded."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
 
 class Turn:

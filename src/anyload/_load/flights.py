@@ -18,7 +18,7 @@ from ..events import AttemptEnded, Failed, Loaded, Queued
 from ..reports import Attempt
 from .alarms import Alarms
 from .failures import again, closed, no_backend, saturated, stuck_loads, too_late
-from .flight import Flight, Resolved, Turn
+from .flight import Flight, Known, Resolved, Turn
 from .key_table import KeyTable
 from .obstacles import Obstacles
 from .outbox import Outbox
@@ -135,7 +135,7 @@ class Flights:
 
     # From a name to a plan
 
-    def resolved(self, flight: Flight, found: Resolved | Exception, todo: Todo) -> None:
+    def resolved(self, flight: Flight, found: Resolved | Known | Exception, todo: Todo) -> None:
         """Take what reading the model came to."""
         assert self.process.lock.mine()
         flight.resolve = None
@@ -144,11 +144,11 @@ class Flights:
         if isinstance(found, Exception):
             self.settle(flight, todo, failure=again(found))
             return
-        if flight.plan_only:
-            found.known = replace(found.plan, model=flight.model)
-        if found.known is not None:
+        if flight.plan_only and isinstance(found, Resolved):
+            found = Known(replace(found.plan, model=flight.model))
+        if isinstance(found, Known):
             flight.plan_only = True  # it loads nothing
-            flight.value = found.known
+            flight.value = found.value
             self.settle(flight, todo)
             return
         other = self.keys.find(found.key) if found.key is not None else None

@@ -8,7 +8,7 @@ from typing import Protocol
 from ..contracts import Backend
 from ..errors import ModelNotFoundError, describe
 from .call import run_turn
-from .flight import Flight, Resolved, Turn
+from .flight import Flight, Known, Resolved, Turn
 from .flights import Flights
 from .preparations import Preparation, Preparations
 from .releases import Release, Releases
@@ -63,7 +63,7 @@ class ReadTask:
         self._flight = flight
         self._flights = flights
         self._resolve = flight.resolve
-        self._found: Resolved | Exception | None = None
+        self._found: Resolved | Known | Exception | None = None
 
     def run(self) -> None:
         """Read from disk."""

@@ -1,0 +1,262 @@
+"""The initializer that takes the place of caikit's ``LOCAL``."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import sys
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple, NoReturn
+from weakref import ref
+
+import aconfig
+from caikit.core import ModuleBase, ModuleConfig
+from caikit.core.model_management.local_model_initializer import LocalModelInitializer, error
+from caikit.core.module_backends import backend_types
+from caikit.core.registries import module_backend_registry
+
+from .._load.call import current_turn
+from .._load.callers import Callers
+from .._load.core import Core
+from .._load.flight import Flight, Known, Resolved
+from .._load.inside import Inside
+from .._load.keys import Unshareable, freeze, freeze_mapping
+from .._load.plan import Candidate, Choice, Plan, Skip
+from .._load.process import process
+from ..errors import LoadError
+from ..model_config import ModelConfig
+from ._modules import CaikitBackend, CaikitImplementation
+from ._options import read_limits, read_options
+
+
+class Found(NamedTuple):
+    """What a finder has found.
+
+    Args:
+        config: the model's config.
+        key: what is equal for all who may share the load; None for nobody.
+        landed: is told of the model under the lock, in a line that waits for nothing.
+        keep: what must be there until the load's thread has left it.
+    """
+
+    config: ModuleConfig
+    key: Hashable | None = None
+    landed: Callable[[ModuleBase], object] | None = None
+    keep: object = None
+
+
+Find = Callable[[], Found | Known]
+"""What looks for a model, and may block."""
+
+
+class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit has no types
+    """Loads as ``LocalModelInitializer`` does, in worker threads, with what the options add.
+
+    With no key set in its ``config`` but caikit's, what a load returns and raises is what it is
+    with caikit's own class. The keys are those of `anyload.caikit.Options`.
+
+    Args:
+        config: the ``config`` of its section in ``model_management.initializers``.
+        instance_name: the name of that section.
+
+    Raises:
+        ValueError: caikit's own, for ``backend_priority``.
+        ConfigError: a key that is ours cannot be used.
+    """
+
+    name = "ANYLOAD"
+
+    def __init__(self, config: aconfig.Config, instance_name: str) -> None:
+        super().__init__(config, instance_name)
+        source = f"model_management.initializers.{instance_name}.config"
+        self._options = read_options(config, source)
+        entries = config.get("backend_priority") or [{}] * len(self._backends)
+        limits = [read_limits(entry, place, source) for place, entry in enumerate(entries)]
+        self._choices = [
+            Choice(CaikitBackend(backend), limit.timeout, limit.stall_timeout)
+            for backend, limit in zip(self._backends, limits, strict=True)
+        ]
+        self._implementations: dict[tuple[str, str, type], CaikitImplementation] = {}
+        self._core = Core(process, self._options.limits())
+        self._callers = Callers(self._core)
+        self._inside = Inside(self._core, self._callers)
+
+    def init(self, model_config: ModuleConfig, **kwargs: Any) -> ModuleBase | None:
+        """Load a model from a plain thread, or from inside another load, and return it.
+
+        Args:
+            model_config: what a finder has found.
+            kwargs: passed on to the module's ``load``.
+
+        Returns:
+            The model; None where no backend of the priority list has an implementation of the
+            module that can load it.
+
+        Raises:
+            BaseException: what the module's ``load`` raised, as it was raised.
+            LoadError: with ``on_error: next``, or where a limit has passed: every attempt.
+        """
+        plan = self._plan(model_config)
+        if not plan.candidates:
+            return None
+        key = self._shared_key(model_config, kwargs)
+
+        def begin() -> Flight:
+            flight = self._flight(str(model_config.model_path or plan.module_id), kwargs)
+            flight.config, flight.plan = _carrying(model_config), plan
+            return flight
+
+        parent = current_turn()
+        try:
+            if parent is not None:
+                return self._load_inside(key, begin)
+            return self._callers.call_sync(key, begin, 0)
+        except LoadError as failure:
+            raised = self._raised_by_load(failure)
+            if raised is None:
+                raise
+        return _raise_again(raised)
+
+    async def load(
+        self,
+        model: str,
+        key: Hashable | None,
+        find: Find,
+        kwargs: dict[str, Any],
+    ) -> ModuleBase:
+        """Find a model in a reader thread, load it in a worker, and return it; see `load`.
+
+        Args:
+            model: the model, as its caller spells it.
+            key: what is equal for all who may share this, before it is found; None for nobody.
+            find: finds it; it may block, and what it raises is raised.
+            kwargs: passed on to the module's ``load``.
+        """
+
+        def begin() -> Flight:
+            flight = self._flight(model, kwargs)
+            flight.resolve = self._finding(flight, find)
+            return flight
+
+        try:
+            if current_turn() is not None:
+                return self._load_inside(key, begin)
+            return await self._callers.call(key, begin, 0)
+        except LoadError as failure:
+            raised = self._raised_by_load(failure)
+            if raised is None:
+                raise
+        return _raise_again(raised)
+
+    def _load_inside(self, key: Hashable | None, begin: Callable[[], Flight]) -> Any:
+        parent = current_turn()
+        assert parent is not None
+        return self._callers.take(self._inside.load(parent, key, begin(), None, 0))
+
+    def _flight(self, model: str, kwargs: Mapping[str, Any]) -> Flight:
+        core = self._core
+        context = contextvars.copy_context()
+        return Flight(model, kwargs, context, core.clock(), 0, core.flights.new_batch())
+
+    def _finding(self, flight: Flight, find: Find) -> Callable[[], Resolved | Known]:
+        """Return what a reader thread calls."""
+        finding = ref(flight)  # it holds what is returned here, so this would be a cycle
+
+        def resolve() -> Resolved | Known:
+            found = find()
+            flight = finding()
+            assert flight is not None
+            if isinstance(found, Known):
+                return found
+            plan = self._plan(found.config)
+            error.value_check(
+                "<COR50207494E>",
+                plan.candidates,
+                "Unable to load model from {} with MODULE_ID {}",
+                flight.model,
+                plan.module_id,
+            )
+            flight.landed = found.landed
+            key = found.key
+            if key is None:
+                key = self._shared_key(found.config, flight.kwargs)
+            return Resolved(_carrying(found.config, found.keep), plan, key, 0)
+
+        return resolve
+
+    def _plan(self, model_config: ModuleConfig) -> Plan:
+        """Return which backends a model will be tried on, by caikit's rules."""
+        module_id = model_config.module_id
+        registered = module_backend_registry().get(module_id, {})
+        made_with = model_config.get("model_backend", backend_types.LOCAL)
+        steps: list[Candidate | Skip] = []
+        for choice in self._choices:
+            backend_type = choice.backend.backend_type
+            entry = registered.get(backend_type)
+            if entry is None:
+                steps.append(Skip(backend_type, f"module {module_id!r} is not implemented for it"))
+            elif made_with not in self._get_supported_load_backends(entry.impl_class):
+                reason = f"{entry.impl_class.__name__} cannot load models made with {made_with}"
+                steps.append(Skip(backend_type, reason))
+            else:
+                implementation = self._implementation(module_id, backend_type, entry.impl_class)
+                steps.append(Candidate(choice, implementation))
+        return Plan(module_id, tuple(steps), (ModuleBase,))
+
+    def _implementation(
+        self, module_id: str, backend_type: str, module: type
+    ) -> CaikitImplementation:
+        known = self._implementations.get((module_id, backend_type, module))
+        if known is None:
+            group = self._options.exclusive_groups.get(module_id)
+            known = CaikitImplementation.of_class(
+                module, module_id, backend_type, group, self._options.argument
+            )
+            self._implementations[module_id, backend_type, module] = known
+        return known
+
+    def _shared_key(self, model_config: ModuleConfig, kwargs: Mapping[str, Any]) -> Hashable | None:
+        """Return what is equal for loads that may be one; None where they may not."""
+        path = model_config.model_path
+        if not self._options.share or not isinstance(path, str):
+            return None
+        try:
+            content = freeze(_plain({**model_config, "model_path": None}))
+            return "model", os.path.realpath(path), content, freeze_mapping(kwargs)
+        except (Unshareable, ValueError):
+            return None
+
+    def _raised_by_load(self, failure: LoadError) -> BaseException | None:
+        """Return what the load raised, where that is what caikit lets out."""
+        last = failure.attempts[-1] if failure.attempts else None
+        if self._options.on_error == "raise" and last is not None and last.outcome == "raised":
+            return last.error
+        return None
+
+
+def _carrying(model_config: ModuleConfig, keep: object = None) -> ModelConfig:
+    """Return a config that brings a caikit config to where the module is called."""
+    return ModelConfig(model_config.module_id, model_config=model_config, keep=keep)
+
+
+def _plain(value: Any) -> Any:
+    """Return what is made of mappings and lists as dicts and lists, so that it can be a key."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _raise_again(raised: BaseException) -> NoReturn:
+    """Raise what was raised in a worker thread as if it had been raised here."""
+    traceback, handled = raised.__traceback__, sys.exception()
+    chain = [raised]
+    while chain[-1].__context__ is not None and chain[-1].__context__ not in chain:
+        chain.append(chain[-1].__context__)
+    if handled is not None and chain[-1].__context__ is None and handled not in chain:
+        chain[-1].__context__ = handled  # here its handler would have been around the load
+    context = raised.__context__
+    try:
+        raise raised.with_traceback(traceback)
+    finally:
+        raised.__context__ = context  # which `raise` has replaced
+        del raised, chain  # they lead to this frame, so this would be a cycle

@@ -1,0 +1,125 @@
+"""How a module of caikit's is called, and what is made of its answer: caikit's rules.
+
+The rules, and the texts of errors, are those of ``LocalModelInitializer.init`` in caikit 0.29.0.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from caikit.core import ModuleBase, ModuleConfig
+from caikit.core.model_management.local_model_initializer import error, log
+from caikit.core.module_backends import BackendBase
+
+from ..contracts import Backend
+from ..model_config import ModelConfig
+from ..registry import Implementation, argument_of, resources_of
+from ._options import Rule
+
+
+class CaikitBackend(Backend):
+    """A backend of caikit's, as a load's plan knows it. Starting it is its modules' own affair.
+
+    Args:
+        wrapped: the backend.
+    """
+
+    def __init__(self, wrapped: BackendBase) -> None:
+        self.wrapped = wrapped
+        self.backend_type = wrapped.backend_type  # type: ignore[misc]  # here each has its own
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CaikitImplementation(Implementation):
+    """The class of a caikit module for one backend type."""
+
+    rule: Rule = None
+
+    @classmethod
+    def of_class(
+        cls, module: type, module_id: str, backend_type: str, group: str | None, rule: Rule
+    ) -> CaikitImplementation:
+        """Return what calls a module.
+
+        Args:
+            module: the class.
+            module_id: its module id.
+            backend_type: the backend type it is registered for.
+            group: the group of loads that must not overlap; by default what the class declares.
+            rule: what its ``load`` is given.
+        """
+        declared = getattr(module, "exclusive_group", None)
+        group = group or (declared if isinstance(declared, str) and declared else None)
+        holds_gil = getattr(module, "holds_gil", False) is True
+        return cls(
+            module_id,
+            backend_type,
+            module,
+            supported_load_backends=frozenset(),  # asked for anew in each load, as caikit does
+            backend_config_override={},
+            exclusive_group=group,
+            holds_gil=holds_gil,
+            argument="config",
+            wants_backend=False,
+            resources=resources_of(group, holds_gil),
+            rule=rule,
+        )
+
+    @property
+    def prepare(self) -> None:
+        """Nothing: a method of this name is the module's own affair."""
+        return
+
+    def load(self, config: ModelConfig, backend: Backend, kwargs: Mapping[str, Any]) -> Any:
+        """Call the module's ``load`` by caikit's rules, and tell the model its backend."""
+        assert isinstance(backend, CaikitBackend)
+        load: Callable[..., Any] = self.cls.load  # type: ignore[attr-defined]  # every module has
+        parameters = inspect.signature(load).parameters
+        further = {"load_backend": backend.wrapped} if "load_backend" in parameters else {}
+        first, *second = arguments(self.rule, parameters, config["model_config"])
+        try:
+            model = load(first, **further, **kwargs)
+        except Exception as raised:
+            if not second:
+                raise
+            log.warning(  # alog takes a code first
+                "<COR98539580W>",
+                "DEPRECATION: Loading %s failed with ModuleConfig. Using model_path. %s",
+                self.module_id,
+                raised,
+            )
+            model = load(*second, **further, **kwargs)
+        error.type_check("<COR40080753E>", ModuleBase, model=model)
+        model.set_load_backend(backend.wrapped)
+        return model
+
+
+def arguments(
+    rule: Rule, parameters: Mapping[str, inspect.Parameter], config: ModuleConfig
+) -> tuple[Any, ...]:
+    """Return what to call ``load`` with, and where there are two, what to call it with next.
+
+    Args:
+        rule: the configured rule. ``auto`` goes by the annotation of the first parameter, as
+            text, and does not try twice where that tells.
+        parameters: those of ``load``.
+        config: the model's config.
+    """
+    path = config.model_path
+    if rule == "config":
+        return (config,)
+    if rule == "path":
+        return (path,)
+    if rule is None:
+        return config, path
+    if path is None:
+        return (config,)
+    first = next(iter(parameters.values()), None)
+    if first is None or first.annotation is inspect.Parameter.empty:
+        return config, path
+    takes = argument_of(first.annotation)
+    return (config if takes == "config" else Path(path) if takes == "Path" else path,)
