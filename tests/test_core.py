@@ -32,7 +32,9 @@ from anyload import (
 from anyload._load import closing
 from anyload._load.call import run_turn as run_turn_really
 from anyload._load.core import Core
+from anyload._load.flight import Flight
 from anyload._load.process import Lock, process
+from anyload._load.requests import Request
 from anyload._load.resolver import Resolver
 from anyload._load.waiters import ThreadSeat
 from anyload.events import Event, Failed, Loaded
@@ -270,6 +272,42 @@ async def test_a_model_goes_without_the_lock(gate: Gate) -> None:
         await settled(initializer)
         gc.collect()
         assert held == [False]
+
+
+def _telling(initializer: Initializer, told: list[tuple[Any, bool]]) -> Request:
+    """Return a request that notes its model, and whether its key still leads to its flight."""
+    key, begin = initializer._requests.for_one(ModelConfig("m"), "key", 0, {})
+    keys = initializer._core.flights.keys
+
+    def begin_telling() -> Flight:
+        flight = begin()
+        flight.landed = lambda model: told.append((model, keys.find(key) is flight))
+        return flight
+
+    return key, begin_telling
+
+
+async def test_who_keeps_models_hears_of_one_before_its_key_is_free() -> None:
+    """Whoever comes next finds it kept, or finds its flight: there is no moment in between."""
+    told: list[tuple[Any, bool]] = []
+    async with Initializer(registry_of(m=returns_at_once())) as initializer:
+        model = await initializer._callers.call(*_telling(initializer, told), 0)
+        assert told == [(model, True)]
+        await settled(initializer)
+
+
+async def test_who_keeps_models_does_not_hear_of_one_that_is_late(gate: Gate) -> None:
+    """A model that comes after its limit is released, so it must not be kept."""
+    told: list[tuple[Any, bool]] = []
+    registry = registry_of(m=waits_at(gate))
+    priority = [{"type": "LOCAL", "timeout": SHORT}]
+    async with Initializer(registry, backend_priority=priority) as initializer:
+        with pytest.raises(LoadError):
+            await initializer._callers.call(*_telling(initializer, told), 0)
+        gate.open()
+        await until(lambda: initializer.statistics().discarded == 1)
+        await settled(initializer)
+    assert not told
 
 
 async def test_a_more_urgent_caller_joins_a_load_that_runs(gate: Gate) -> None:
