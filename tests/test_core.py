@@ -296,6 +296,25 @@ async def test_who_keeps_models_hears_of_one_before_its_key_is_free() -> None:
         await settled(initializer)
 
 
+async def test_a_model_that_is_kept_is_not_released_with_its_last_caller(gate: Gate) -> None:
+    """A caller who is cancelled when the model has landed leaves it to whoever keeps it."""
+    told: list[tuple[Any, bool]] = []
+    async with (
+        Initializer(registry_of(m=waits_at(gate))) as initializer,
+        create_task_group() as tasks,
+    ):
+        tasks.start_soon(initializer._callers.call, *_telling(initializer, told), 0)
+        await gate.entered()
+        gate.open()
+        # Not awaited: the caller must not wake up between the landing and its cancelling.
+        while initializer.statistics().loaded == 0:
+            pass
+        tasks.cancel_scope.cancel()
+    assert initializer.statistics().discarded == 0
+    ((model, _),) = told
+    assert not model.released
+
+
 async def test_who_keeps_models_does_not_hear_of_one_that_is_late(gate: Gate) -> None:
     """A model that comes after its limit is released, so it must not be kept."""
     told: list[tuple[Any, bool]] = []

@@ -345,6 +345,7 @@ class Turns:
             flight.value = value
             if flight.landed is not None:
                 flight.landed(value)
+                flight.taken = True  # by whoever keeps it
             flights.settle(flight, todo)
         else:
             flights.settle(flight, todo)
