@@ -193,7 +193,7 @@ CASES = {
     "xgboost, 8 loads": Case("xgboost", xgboost, predict, kept=0.6, loads=8),
     "xgboost, 1 arena": Case("xgboost", xgboost, predict, environment=(ONE_ARENA,)),
     "lightgbm": Case("lightgbm", lightgbm, predict, kept=0.6),
-    "lightgbm, 8 loads": Case("lightgbm", lightgbm, predict, kept=0.6, loads=8),
+    "lightgbm, 8 loads": Case("lightgbm", lightgbm, predict, kept=0.8, loads=8),
     "lightgbm, 1 arena": Case("lightgbm", lightgbm, predict, environment=(ONE_ARENA,)),
     "spacy": Case("spacy", spacy, lambda model: model.pipe(["a good film"])),
     "torchscript": Case("torch", torchscript, run_network),

@@ -79,10 +79,10 @@ class SklearnModel:
             allow_pickle: whether a ``.joblib`` file may be loaded.
             sha256: the file's checksum, in hexadecimal; it is checked for ``.skops`` too.
             mmap: whether the arrays of an uncompressed ``.joblib`` file stay in the file and are
-                read when they are used; each of them keeps the file open. The checksum is of that
-                same open file, so that another one in its place is never loaded; but whoever
-                writes into it later, in place, changes the model, and ends the process if the
-                file gets shorter. Without it the file is read once into memory, and what is
+                read when they are used; each of them keeps the file open. On Linux the checksum
+                is of that same open file, so that another one in its place is never loaded; but
+                whoever writes into it later, in place, changes the model, and ends the process if
+                the file gets shorter. Without it the file is read once into memory, and what is
                 checked is what is loaded.
         """
 
