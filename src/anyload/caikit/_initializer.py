@@ -102,7 +102,9 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
         key = self._shared_key(model_config, kwargs)
 
         def begin() -> Flight:
-            flight = self._flight(str(model_config.model_path or plan.module_id), kwargs)
+            path = model_config.model_path
+            # A finder may have put anything there, even what has no text.
+            flight = self._flight(path if isinstance(path, str) else str(plan.module_id), kwargs)
             flight.config, flight.plan = _carrying(model_config), plan
             return flight
 
@@ -115,7 +117,10 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
             raised = self._raised_by_load(failure)
             if raised is None:
                 raise
-        return _raise_again(raised)
+        try:
+            _raise_again(raised)
+        finally:
+            del raised  # it leads to this frame, so this would be a cycle
 
     async def load(
         self,
@@ -146,7 +151,10 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
             raised = self._raised_by_load(failure)
             if raised is None:
                 raise
-        return _raise_again(raised)
+        try:
+            _raise_again(raised)
+        finally:
+            del raised  # it leads to this frame, so this would be a cycle
 
     def _load_inside(self, key: Hashable | None, begin: Callable[[], Flight]) -> Any:
         parent = current_turn()
@@ -201,7 +209,10 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
             else:
                 implementation = self._implementation(module_id, backend_type, entry.impl_class)
                 steps.append(Candidate(choice, implementation))
-        return Plan(module_id, tuple(steps), (ModuleBase,))
+                if self._options.on_error == "raise":
+                    break  # no other backend is tried, so no other class is looked at
+        # What is a model is checked where it is loaded, as caikit is configured to.
+        return Plan(module_id, tuple(steps), (object,))
 
     def _implementation(
         self, module_id: str, backend_type: str, module: type
@@ -249,14 +260,16 @@ def _plain(value: Any) -> Any:
 def _raise_again(raised: BaseException) -> NoReturn:
     """Raise what was raised in a worker thread as if it had been raised here."""
     traceback, handled = raised.__traceback__, sys.exception()
-    chain = [raised]
-    while chain[-1].__context__ is not None and chain[-1].__context__ not in chain:
-        chain.append(chain[-1].__context__)
-    if handled is not None and chain[-1].__context__ is None and handled not in chain:
-        chain[-1].__context__ = handled  # here its handler would have been around the load
+    chain: dict[int, BaseException] = {}  # by identity: an error may be equal to others
+    last = raised
+    while id(last) not in chain:
+        chain[id(last)] = last
+        last = last.__context__ or last
+    if handled is not None and last.__context__ is None and id(handled) not in chain:
+        last.__context__ = handled  # here its handler would have been around the load
     context = raised.__context__
     try:
         raise raised.with_traceback(traceback)
     finally:
         raised.__context__ = context  # which `raise` has replaced
-        del raised, chain  # they lead to this frame, so this would be a cycle
+        del raised, chain, last  # they lead to this frame, so this would be a cycle

@@ -89,7 +89,7 @@ class CaikitImplementation(Implementation):
             log.warning(  # alog takes a code first
                 "<COR98539580W>",
                 "DEPRECATION: Loading %s failed with ModuleConfig. Using model_path. %s",
-                self.module_id,
+                self.cls.MODULE_ID,  # type: ignore[attr-defined]  # every module has
                 raised,
             )
             model = load(*second, **further, **kwargs)
