@@ -147,19 +147,38 @@ def test_an_error_is_its_fields_here_and_in_another_process(
         assert str(twin) == text
 
 
+class OwnBulkError(BulkLoadError):
+    """Made by a user of the library."""
+
+
 class OwnError(AnyloadError):
     def __init__(self, number: int) -> None:
         self.text = f"number {number}"
         super().__init__()
 
 
-@pytest.mark.parametrize("twin_of", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
+TWINS = [copy.copy, lambda error: pickle.loads(pickle.dumps(error))]
+
+
+@pytest.mark.parametrize("twin_of", TWINS)
 def test_a_twin_is_made_without_the_constructor(twin_of: Any) -> None:
     """So an error of your own may take what it likes, and a note goes along."""
     error = OwnError(3)
     error.add_note("seen twice")
     twin = twin_of(error)
     assert (type(twin), twin.text, twin.__notes__) == (OwnError, "number 3", ["seen twice"])
+    twin.add_note("of the twin")
+    assert error.__notes__ == ["seen twice"]
+
+
+@pytest.mark.parametrize("twin_of", TWINS)
+def test_a_bulk_error_keeps_its_notes_and_its_kind(twin_of: Any) -> None:
+    """What somebody has made of it, or added to it, goes along; the models stay behind."""
+    error = OwnBulkError("two", [ValueError("a")], {"b": 1}, {"a": ValueError("a")})
+    error.add_note("seen twice")
+    twin = twin_of(error)
+    assert (type(twin), twin.__notes__, twin.models) == (OwnBulkError, ["seen twice"], {})
+    assert list(twin.failed) == ["a"]
 
 
 def test_every_error_is_tested() -> None:

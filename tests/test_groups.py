@@ -5,11 +5,17 @@ from typing import Any
 from anyio import create_task_group, sleep
 from calls import Calls, does, error_of, two_backends
 
-from anyload import Initializer, LoadError, ModelConfig, Registry
+from anyload import Backend, Initializer, LoadError, ModelConfig, Registry
 from anyload.testing import Gate, returns_at_once, settled, until, waits_at
 
 SHORT = 0.05
 GROUP = "group-of-the-tests"
+
+
+class Tpu(Backend):
+    """A third backend."""
+
+    backend_type = "TPU"
 
 
 def local(**options: Any) -> list[dict[str, Any]]:
@@ -366,3 +372,29 @@ class TestHoldsGil:
             gate.open()
             await settled(initializer)
             await settled(other)
+
+
+async def test_a_fallback_keeps_its_turn_whoever_else_waits_for_the_group() -> None:
+    """A backend that a stuck group bars is passed at once, and the next one has the slot."""
+    gate, order = Gate(), list[str]()
+    registry = two_backends()
+    registry.backend_type(Tpu)
+    registry.module("m", "GPU")(waits_at(gate, exclusive_group=GROUP))
+    registry.module("m", "TPU")(returns_at_once(exclusive_group=GROUP))
+    registry.module("m")(does(lambda config: order.append("the fallback")))
+    registry.module("waits", "TPU")(returns_at_once(exclusive_group=GROUP))
+    registry.module("urgent")(does(lambda config: order.append("the urgent one")))
+    priority = [{"type": "GPU", "timeout": SHORT}, {"type": "TPU"}, {"type": "LOCAL"}]
+    async with (
+        Initializer(registry, backend_priority=priority, max_concurrent_loads=1) as initializer,
+        create_task_group() as tasks,
+    ):
+        calls = Calls(tasks)
+        calls.start("m", initializer, ModelConfig("m"))
+        await gate.entered()
+        calls.start("waits", initializer, ModelConfig("waits"))
+        calls.start("urgent", initializer, ModelConfig("urgent"), priority=10)
+        await until(lambda: len(order) == 2)
+        assert order == ["the fallback", "the urgent one"]
+        gate.open()
+        await settled(initializer)

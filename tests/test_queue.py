@@ -1,6 +1,7 @@
 """The queue: priority first, then arrival; what has left it is not kept for long."""
 
 from contextvars import Context
+from weakref import ref
 
 from anyload._load.flight import Flight
 from anyload._load.queue import Lane
@@ -13,9 +14,25 @@ def flight(number: int, priority: int = 0) -> Flight:
 def in_order(lane: Lane) -> list[str]:
     models = []
     while (entry := lane.head(lambda _: True)) is not None:
-        models.append(entry[5].model)
-        lane.remove(entry[5])
+        first = entry[5].flight
+        assert first is not None
+        models.append(first.model)
+        lane.remove(first)
     return models
+
+
+def test_one_that_left_is_not_kept() -> None:
+    """What a flight holds goes with it, though its entry stays until it comes up."""
+    lane = Lane(())
+    gone = flight(1)
+    watched = ref(gone)
+    lane.push(gone)
+    gone.priority = 1
+    lane.push(gone)
+    lane.remove(gone)
+    del gone
+    assert len(lane._heap) == 2
+    assert watched() is None
 
 
 def test_many_that_left_do_not_stay() -> None:
@@ -28,11 +45,11 @@ def test_many_that_left_do_not_stay() -> None:
     for each in flights:
         if each.batch % 10:
             lane.remove(each)
-    assert len(lane) == len(list(lane)) == 30
+    assert lane.size == len(list(lane)) == 30
     assert len(lane._heap) + len(lane._refused) <= 30 + 65
     lane.ask_again()
     assert in_order(lane) == [f"m{number}" for number in range(0, 300, 10)]
-    assert len(lane) == 0
+    assert lane.size == 0
 
 
 def test_a_flight_that_moves_up_counts_once() -> None:
@@ -43,5 +60,5 @@ def test_a_flight_that_moves_up_counts_once() -> None:
     lane.push(second)
     second.priority = 5
     lane.push(second)
-    assert len(lane) == 2
+    assert lane.size == 2
     assert in_order(lane) == ["m2", "m1"]

@@ -462,6 +462,18 @@ async def test_what_is_no_model_is_a_wrong_type(model: str, what: str) -> None:
         assert inspect.getcoroutinestate(value) == inspect.CORO_CLOSED
 
 
+async def test_a_coroutine_is_no_model_even_where_anything_is() -> None:
+    """A ``load`` that calls an async function has forgotten to run it."""
+    registry = registry_of()
+    value = _coroutine()
+    registry.module("m", returns=object)(returns(value))
+    async with Initializer(registry) as initializer:
+        with pytest.raises(LoadError, match="WrongTypeError"):
+            await initializer.init(ModelConfig("m"))
+        await settled(initializer)
+    assert inspect.getcoroutinestate(value) == inspect.CORO_CLOSED
+
+
 # Closing
 
 

@@ -317,7 +317,10 @@ def too_slow(alone: Alone, timeout: float) -> Unfinished | None:
 
 
 def run_alone(command: Sequence[str], out: Any, err: Any, timeout: float) -> int | None:
-    """Run a command with all that it starts, and return its exit code; None if it hung."""
+    """Run a command with all that it starts, and return its exit code; None if it hung.
+
+    Interrupted in the moment in which the command starts, it may leave that to its own limit.
+    """
     with _sigterm_raises():
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True

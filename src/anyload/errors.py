@@ -38,7 +38,14 @@ class AnyloadError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The fields go along as they are: a constructor may take them in another shape.
-        return _rebuild, (type(self), self.args), vars(self)
+        return _rebuild, (type(self), self.args), _state(self)
+
+
+def _state(error: BaseException) -> dict[str, Any]:
+    state = dict(vars(error))
+    if "__notes__" in state:
+        state["__notes__"] = list(state["__notes__"])  # a copy takes notes of its own
+    return state
 
 
 def _rebuild(kind: type[AnyloadError], args: tuple[Any, ...]) -> AnyloadError:
@@ -354,7 +361,9 @@ class BulkLoadError(ExceptionGroup[Exception], AnyloadError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The models stay behind: they are large, and belong to the process that loaded them.
-        return BulkLoadError, (self.message, list(self.exceptions), {}, dict(self.failed))
+        args: tuple[Any, ...] = (self.message, list(self.exceptions), {}, dict(self.failed))
+        state = {name: value for name, value in _state(self).items() if name != "models"}
+        return type(self), args, state
 
 
 class LoadCancelled(BaseException):

@@ -209,7 +209,7 @@ class Initializer:
         timeout: float | None,
     ) -> Any:
         shared, begin = self._requests.for_one(model, key, priority, load_kwargs)
-        return self._callers.take(self._inside.load(parent, shared, begin(), timeout, priority))
+        return self._inside.call(parent, shared, begin(), timeout, priority)
 
     async def init_many(
         self,

@@ -127,9 +127,10 @@ def _run_in_context(turn: Turn, warmup: bool) -> Result:
 
 def _require_type(value: Any, turn: Turn) -> None:
     accepted = turn.flight.plan.accepted if turn.flight.plan else ()
-    if not isinstance(value, accepted):
-        if inspect.iscoroutine(value):
-            value.close()
+    forgotten = inspect.iscoroutine(value)
+    if forgotten:
+        value.close()
+    if forgotten or not isinstance(value, accepted):
         what = (
             f"the class {value.__qualname__}"
             if isinstance(value, type)

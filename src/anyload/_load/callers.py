@@ -1,4 +1,4 @@
-"""The callers of one initializer: taking a seat in a flight, leaving it, taking what came of it."""
+"""The callers of one initializer: they take a seat in a flight, wait, leave, or take the result."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Callers:
         Raises:
             TimeoutError: ``timeout`` seconds have passed; the caller has left.
         """
-        seat = self.thread_seat()
+        begun, seat = begin(), self.thread_seat()
         try:
-            self.join_all([(key, begin(), seat)], priority)
+            self.join_all([(key, begun, seat)], priority)
             if not seat.wait(timeout):
-                raise TimeoutError(f"loading {seat.flight.model!r} took over {timeout} s")
+                raise TimeoutError(f"loading {begun.model!r} took over {timeout} s")
         except BaseException:
             if seat.seated:
                 self.leave(seat)

@@ -38,16 +38,13 @@ class Closing:
         if self.stage == "open":
             self.stage = "draining"
         if grace <= 0:
-            self._cut(todo)
+            self._cut(self, todo)
         elif not self._turns.out_of_grace:
             at = self._flights.clock() + grace
-            self._flights.alarms.set(at, self._grace_ended, self)
+            self._flights.alarms.set(at, self._cut, self)
 
-    def _grace_ended(self, _: Closing, todo: Todo) -> None:
-        self._cut(todo)
-
-    def _cut(self, todo: Todo) -> None:
-        """Nobody waits for any thread any more."""
+    def _cut(self, _: Closing, todo: Todo) -> None:
+        """The grace is over: nobody waits for any thread any more."""
         turns = self._turns
         turns.out_of_grace = True
         for turn in turns.live:

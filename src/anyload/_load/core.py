@@ -29,7 +29,7 @@ from .workers import Workers
 
 
 class Transition(Todo):
-    """Collects what is to be done while the lock is held, and does it when it is free again.
+    """Collects, under the lock, what is to be done, and does it when the lock is free again.
 
     ``with core.transition() as todo, core.lock:``, in this order. What was decided before
     something raised is done too: those who were settled must be woken.
@@ -76,7 +76,7 @@ class Core:
         process.add(self)
 
     def _start_afresh(self) -> None:
-        self.lock = self.process.lock
+        self.lock = self.process.lock  # a forked child has another
         self._outbox = Outbox(self._hooks)
         self.flights = Flights(self.process, self.limits, self.clock, self._outbox)
         self.turns = Turns(self.flights, self._admission, self)
@@ -84,7 +84,7 @@ class Core:
         self.workers = Workers(self, "anyload-worker")
         self.watchdog = Watchdog(self, "anyload-watchdog")
         self.closing = Closing(self.flights, self.turns, self._dispatch)
-        self.closers = Closers(self.process.lock)
+        self.closers = Closers(self.lock)
 
     def after_fork(self) -> None:
         """Start empty in a forked child: the threads of the parent are not in it."""

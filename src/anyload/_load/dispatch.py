@@ -44,7 +44,7 @@ class Dispatch:
             or flights.to_resolve
             or flights.preparations.queued
             or flights.preparations.to_stop
-            or flights.releases.queued
+            or flights.releases.waiting
         )
 
     def take(self, thread_id: int, todo: Todo) -> Task | None:

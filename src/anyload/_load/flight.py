@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .alarms import Alarm
     from .flights import Flights
     from .plan import Candidate, Plan
-    from .queue import Lane
+    from .queue import Lane, Ticket
     from .turns import Turns
 
 Phase = Literal["resolving", "preparing", "queued", "running", "settled"]
@@ -90,10 +90,10 @@ class Flight:
         "landed",
         "lane",
         "load_seconds",
+        "loads_nothing",
         "model",
         "phase",
         "plan",
-        "plan_only",
         "position",
         "predecessors",
         "priority",
@@ -162,10 +162,10 @@ class Flight:
         self.blocked_seconds = 0.0
         self.ready_at = created
         self.requeued = False
-        self.plan_only = False
+        self.loads_nothing = False
         self.settled_at = 0.0
         self.clock_from_dispatch = False
-        self.ticket: object = None
+        self.ticket: Ticket | None = None
         self.queue_seconds = 0.0
         self.load_seconds = 0.0
 

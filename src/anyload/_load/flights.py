@@ -115,7 +115,7 @@ class Flights:
         if flight.waiting > 0:
             return
         if flight.phase == "settled":
-            if flight.value is not None and not flight.taken and not flight.plan_only:
+            if flight.value is not None and not flight.taken and not flight.loads_nothing:
                 self._discard_settled(flight, todo)
             todo.dropped.append(flight.value)
             flight.value = None
@@ -144,10 +144,10 @@ class Flights:
         if isinstance(found, Exception):
             self.settle(flight, todo, failure=again(found))
             return
-        if flight.plan_only and isinstance(found, Resolved):
+        if flight.loads_nothing and isinstance(found, Resolved):
             found = Known(replace(found.plan, model=flight.model))
         if isinstance(found, Known):
-            flight.plan_only = True  # it loads nothing
+            flight.loads_nothing = True
             flight.value = found.value
             self.settle(flight, todo)
             return
@@ -233,7 +233,7 @@ class Flights:
             self._refuse(flight, todo)
             return
         lane = flight.lane = self.queue.lane(flight.candidate.resources)
-        if lane.live == 0:
+        if lane.size == 0:
             # While it was empty, nobody kept an eye on who holds what it needs.
             lane.stuck = self.obstacles.stuck(lane)
         lane.push(flight)
@@ -241,7 +241,7 @@ class Flights:
             self.outbox.put(Queued(flight.model, self.clock(), flight.candidate.backend_type))
         todo.worker = True
         self.review_nested(todo)
-        if lane.stuck or flight.predecessors:
+        if lane.resources or flight.predecessors:
             self.obstacles.review(flight, todo)
 
     def dequeue(self, flight: Flight) -> None:
@@ -261,7 +261,7 @@ class Flights:
         assert self.process.lock.mine()
         self.preparations.review(todo)
         for lane in self.queue.lanes:
-            if lane.live:
+            if lane.size:
                 self.obstacles.review_lane(lane, todo)
         todo.worker = True
         self.review_nested(todo)
@@ -290,7 +290,7 @@ class Flights:
         flight.failure = failure
         todo.wakes += flight.seats
         flight.seats = ()  # they lead to the flight, so this would be a cycle
-        if flight.plan_only:
+        if flight.loads_nothing:
             return
         if failure is not None:
             self.failed += 1

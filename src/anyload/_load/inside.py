@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable
+from typing import Any
 
 from ..errors import LoadCancelled
 from .callers import Callers
@@ -70,6 +71,17 @@ class Inside:
             raise
         self._rise(seat, parent, leave=False)
         return seat
+
+    def call(
+        self,
+        parent: Turn,
+        key: Hashable | None,
+        begun: Flight,
+        timeout: float | None,
+        priority: int,
+    ) -> Any:
+        """Load likewise, and return or raise what came of it."""
+        return self._callers.take(self.load(parent, key, begun, timeout, priority))
 
     def _load_inline(self, seat: ThreadSeat, parent: Turn) -> bool:
         """Run the next attempt here, if that is possible; return whether the flight has ended."""

@@ -26,14 +26,16 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """A backend that will be tried, and the class whose ``load`` will run on it."""
+    """A backend that will be tried, and the class whose ``load`` will run on it.
+
+    ``backend_type`` is the type of the backend, ``resources`` what the load must hold alone in
+    this process.
+    """
 
     choice: Choice
     implementation: Implementation
-    backend_type: str = field(init=False)
-    """The type of the backend."""
+    backend_type: str = field(init=False, repr=False)
     resources: tuple[str, ...] = field(init=False, repr=False)
-    """What the load must hold alone in this process."""
 
     def __post_init__(self) -> None:
         # Asked for several times in every load, while a plan is made once for all of a module.

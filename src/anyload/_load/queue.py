@@ -8,7 +8,17 @@ from itertools import count
 
 from .flight import Flight
 
-Entry = tuple[int, bool, int, int, int, Flight]
+
+class Ticket:
+    """A place in a lane; it leads to no flight once that has left it."""
+
+    __slots__ = ("flight",)
+
+    def __init__(self, flight: Flight) -> None:
+        self.flight: Flight | None = flight
+
+
+Entry = tuple[int, bool, int, int, int, Ticket]
 
 
 class Lane:
@@ -23,51 +33,53 @@ class Lane:
         self.stuck = False
         self._heap: list[Entry] = []
         self._refused: list[Entry] = []
-        self.live = 0
+        self.size = 0
         """How many flights it holds."""
         self._order = count()
 
-    def __len__(self) -> int:
-        return self.live
-
     def __iter__(self) -> Iterator[Flight]:
         for entry in (*self._heap, *self._refused):
-            if entry[5].ticket is entry:
-                yield entry[5]
+            if entry[5].flight is not None:
+                yield entry[5].flight
 
     def push(self, flight: Flight) -> None:
         """Queue a flight, or move it where its priority now belongs."""
         if flight.ticket is None:
-            self.live += 1
+            self.size += 1
+        else:
+            flight.ticket.flight = None
+        flight.ticket = Ticket(flight)
         entry: Entry = (
             -flight.priority,
             not flight.requeued,
             flight.batch,
             -flight.size,
             next(self._order),
-            flight,
+            flight.ticket,
         )
-        flight.ticket = entry
         heapq.heappush(self._heap, entry)
 
     def remove(self, flight: Flight) -> None:
         """Take a flight out, wherever it stands."""
+        assert flight.ticket is not None
+        flight.ticket.flight = None  # the entry may stay for long, what the flight holds may not
         flight.ticket = None
-        self.live -= 1
-        # Its entry stays behind until it comes up; a queue that is mostly such entries is rebuilt.
-        stale = len(self._heap) + len(self._refused) - self.live
-        if stale > 64 and stale > self.live:
-            self._heap = [entry for entry in self._heap if entry[5].ticket is entry]
-            self._refused = [entry for entry in self._refused if entry[5].ticket is entry]
+        self.size -= 1
+        # The entry comes up some time; a queue that is mostly such entries is rebuilt.
+        stale = len(self._heap) + len(self._refused) - self.size
+        if stale > 64 and stale > self.size:
+            self._heap = [entry for entry in self._heap if entry[5].flight is not None]
+            self._refused = [entry for entry in self._refused if entry[5].flight is not None]
             heapq.heapify(self._heap)
 
     def head(self, admitted: Callable[[Flight], bool]) -> Entry | None:
         """Return the first entry that is admitted; those refused are set aside."""
         while self._heap:
             entry = self._heap[0]
-            if entry[5].ticket is not entry:
+            flight = entry[5].flight
+            if flight is None:
                 heapq.heappop(self._heap)
-            elif admitted(entry[5]):
+            elif admitted(flight):
                 return entry
             else:
                 self._refused.append(heapq.heappop(self._heap))
@@ -88,7 +100,7 @@ class Queue:
 
     def __len__(self) -> int:
         # A copy, made in one step: this is also asked without the lock.
-        return sum(map(len, list(self._lanes.values())))
+        return sum(lane.size for lane in list(self._lanes.values()))
 
     def __iter__(self) -> Iterator[Flight]:
         for lane in self._lanes.values():
@@ -122,10 +134,10 @@ class Queue:
         """
         best: Entry | None = None
         for lane in self._lanes.values():
-            if lane.live and free(lane):
+            if lane.size and free(lane):
                 entry = lane.head(admitted)
                 # The batch and the order are each lane's own, but the tuple up to the batch is
                 # comparable across lanes, and the flights themselves are never compared.
                 if entry is not None and (best is None or entry[:4] < best[:4]):
                     best = entry
-        return best[5] if best else None
+        return best[5].flight if best else None

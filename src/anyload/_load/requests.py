@@ -66,7 +66,7 @@ class Requests:
 
         def begin() -> Flight:
             flight = self.flight(model, kwargs, contextvars.copy_context(), 0)
-            flight.plan_only = True
+            flight.loads_nothing = True
             flight.resolve = self._reading(flight, model, {}, shared=False)
             return flight
 
@@ -94,12 +94,10 @@ class Requests:
         self, flight: Flight, model: Model, kwargs: Mapping[str, Any], *, shared: bool
     ) -> Flight:
         """Have a flight resolved: here, if its model needs nothing from disk, else by a reader."""
-        plan = self._resolver.plan_at_once(model) if isinstance(model, ModelConfig) else None
-        if plan is None:
+        if isinstance(model, ModelConfig):
+            flight.config, flight.plan = model, self._resolver.plan_at_once(model)
+        if flight.plan is None:
             flight.resolve = self._reading(flight, model, kwargs, shared)
-        else:
-            assert isinstance(model, ModelConfig)
-            flight.config, flight.plan = model, plan
         return flight
 
     def _reading(
@@ -214,8 +212,8 @@ class BulkRequests:
                 continue
             if seat.flight.phase != "resolving":
                 self.landed(seat)
-            elif seat.flight.read_key is not None:
-                self._know(seat, (seat.flight.read_key,))
+            elif (key := seat.flight.read_key) is not None:
+                self._know(seat, (key,))
 
     def landed(self, seat: NameSeat) -> None:
         """Take note of a flight that has landed; any thread may call this."""
@@ -238,7 +236,7 @@ class BulkRequests:
             if other is not flight and seat.count and seat in flight.seats:
                 flight.seats = tuple(stays for stays in flight.seats if stays is not seat)
                 # A flight that nobody else waits for was no load: it is not counted as cancelled.
-                flight.plan_only = flight.waiting == 1 and flight.phase == "resolving"
+                flight.loads_nothing = flight.waiting == 1 and flight.phase == "resolving"
                 self._core.flights.leave(flight, 1, todo)
                 self._sit(seat, first, todo)
                 return

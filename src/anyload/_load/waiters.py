@@ -36,7 +36,7 @@ class Bell:
         self._due: deque[Cohort] = deque()
         self._armed = False
         # anyio looks up which loop is running for each new event, which takes longer than to make
-        # one; the class that it chooses is the same for all of one loop.
+        # one. The class that it chooses is the same for all of one loop, and takes no arguments.
         self.new_event = type(anyio.Event())
 
     @property

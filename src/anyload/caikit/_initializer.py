@@ -159,7 +159,7 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
     def _load_inside(self, key: Hashable | None, begin: Callable[[], Flight]) -> Any:
         parent = current_turn()
         assert parent is not None
-        return self._callers.take(self._inside.load(parent, key, begin(), None, 0))
+        return self._inside.call(parent, key, begin(), None, 0)
 
     def _flight(self, model: str, kwargs: Mapping[str, Any]) -> Flight:
         core = self._core
