@@ -1,0 +1,34 @@
+"""All cases of the differential suite, by name."""
+
+from __future__ import annotations
+
+import cases_of_calls
+import cases_of_configs
+import cases_of_errors
+import cases_of_nesting
+import cases_of_plans
+import cases_of_surroundings
+from worlds import Case
+
+CASES: dict[str, Case] = {
+    name: case
+    for cases in (
+        cases_of_plans,
+        cases_of_calls,
+        cases_of_errors,
+        cases_of_configs,
+        cases_of_nesting,
+        cases_of_surroundings,
+    )
+    for name, case in cases.CASES.items()
+}
+
+KNOWN = {
+    "a_model_that_is_looked_at-memory_bytes": "anyload asks every model for its size",
+    "a_model_that_is_looked_at-device": "anyload asks every model for its device",
+    "checks_are_off_and_load_returns-nothing": "anyload takes no other backend after None",
+    "checks_are_off_and_nothing_loads": "anyload takes None for a failure",
+    "nobody_keeps_a_config": "a turn is its own root, so it waits for the garbage collector",
+    "nobody_keeps_an_error": "a turn is its own root, so it waits for the garbage collector",
+}
+"""The cases that differ, and why."""
