@@ -189,6 +189,8 @@ class Run:
     def stop(self) -> None:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
+        out = self._process.stdout
+        if out is not None and not out.closed:  # nobody has read it
             self._process.communicate(timeout=30)
 
 
@@ -479,8 +481,8 @@ FINE = Together(40, 4)
 @pytest.mark.parametrize(
     ("stopped", "loads", "gil"),
     [
-        ((0.9, 0.95, 0.01), (1.0, 1.0, 1.0), "held"),
-        ((0.01, 0.9, 0.01), (1.0, 1.0, 1.0), "not held"),
+        ((0.9, 0.95, 0.6), (1.0, 1.0, 1.0), "held"),
+        ((0.9, 0.95, 0.01), (1.0, 1.0, 1.0), "not held"),
         ((0.6,), (1.0,), "held"),
         ((0.02, 0.02), (0.02, 0.02), "too short"),
     ],
@@ -488,7 +490,7 @@ FINE = Together(40, 4)
 def test_whether_it_holds_the_gil(
     stopped: tuple[float, ...], loads: tuple[float, ...], gil: str
 ) -> None:
-    """The loop usually stands still for half of a load, in however many gaps; one may be chance."""
+    """The loop stands still for half of every load, in however many gaps; else it is chance."""
     assert gil_of(stopped, loads) == gil
 
 

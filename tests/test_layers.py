@@ -94,6 +94,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "edges",
         (
+            "__init__",
             "adapters.__init__",
             "adapters._framework",
             "adapters.cuda",
@@ -101,7 +102,6 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             *(f"adapters.{name}" for name in ADAPTERS),
             *(f"caikit.{name}" for name in ("_options", "_modules", "_initializer", "_manager")),
             "caikit.__init__",
-            "__init__",
             "doctor",
             "_probes",
             "_examination",

@@ -222,6 +222,7 @@ class Turn:
 
     __slots__ = (
         "__weakref__",
+        "_root",
         "alarm",
         "candidate",
         "children",
@@ -232,7 +233,6 @@ class Turn:
         "parent",
         "phase",
         "queue_seconds",
-        "root",
         "seen",
         "stall_alarm",
         "started",
@@ -247,7 +247,7 @@ class Turn:
         self.flight = flight
         self.candidate = flight.candidate
         self.parent = parent
-        self.root: Turn = parent.root if parent else self
+        self._root = parent.root if parent else None  # itself would be a cycle
         self.children: list[Turn] = []
         self.nested_seats: list[NestedSeat] = []
         self.phase: TurnPhase = "running"
@@ -262,6 +262,11 @@ class Turn:
         self.stall_alarm: Alarm | None = None
         self.successors: list[Flight] = []
         self.warnings: tuple[str, ...] = ()
+
+    @property
+    def root(self) -> Turn:
+        """The outermost turn of its thread."""
+        return self._root or self
 
     @property
     def cancelled(self) -> bool:

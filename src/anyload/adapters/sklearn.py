@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, Self
 
-from .._load.call import report_warning
+from .. import report_warning
 from ..errors import ConfigError, IntegrityError, Problem, UnsafePickleError
 from ..model_config import ModelConfig
 from ..registry import Registry

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
-from .._load.call import report_warning
+from .. import report_warning
 from ..errors import ConfigError, IntegrityError, Problem
 from ..model_config import ModelConfig
 from ..registry import Registry

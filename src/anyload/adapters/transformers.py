@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from .._load.call import report_warning
+from .. import report_warning
 from ..config import BackendConfig
 from ..contracts import Backend
 from ..errors import ConfigError, IntegrityError, Problem

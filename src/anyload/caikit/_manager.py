@@ -124,12 +124,22 @@ class Search:
         return config
 
     def _unpack(self, archive: Any) -> tuple[ModuleConfig, Unpacked]:
-        """Return the config in an archive, at its top or in its one directory."""
-        unpacked = Unpacked(archive)
+        """Return the config in an archive, and what keeps its files there."""
+        unpacked = Unpacked()
         try:
-            return self._look(unpacked.path), unpacked
+            with zipfile.ZipFile(archive) as opened:
+                opened.extractall(unpacked.path)  # it keeps every member inside
+            return self._look_inside(unpacked.path, archive), unpacked
+        except BaseException:
+            unpacked.remove()  # now: the error leads to it, and may be kept for long
+            raise
+
+    def _look_inside(self, root: str, archive: Any) -> ModuleConfig:
+        """Return the config at the top of an unpacked archive, or in its one directory."""
+        try:
+            return self._look(root)
         except FileNotFoundError:
-            inside = [os.path.join(unpacked.path, name) for name in os.listdir(unpacked.path)]
+            inside = [os.path.join(root, name) for name in os.listdir(root)]
             # What begins with __ is left behind by the tools that make archives: __MACOSX.
             directories = [
                 path
@@ -138,27 +148,21 @@ class Search:
             ]
             if len(directories) != 1:
                 _missing("<COR06761097E>", "Unable to locate archive config due to nested dirs")
-        try:
-            return self._look(directories[0]), unpacked
-        except FileNotFoundError:
-            _missing(
-                "<COR84410081E>",
-                f"Unable to locate archive config within top two levels of {archive}",
-            )
+            try:
+                return self._look(directories[0])
+            except FileNotFoundError:
+                _missing(
+                    "<COR84410081E>",
+                    f"Unable to locate archive config within top two levels of {archive}",
+                )
 
 
 class Unpacked:
-    """An archive's files in a directory, for as long as this is there.
+    """A directory for an archive's files, there for as long as this is."""
 
-    Args:
-        archive: the archive, a path or a file.
-    """
-
-    def __init__(self, archive: Any) -> None:
+    def __init__(self) -> None:
         self.path = tempfile.mkdtemp()
-        finalize(self, shutil.rmtree, self.path, ignore_errors=True)
-        with zipfile.ZipFile(archive) as opened:
-            opened.extractall(self.path)  # it keeps every member inside
+        self.remove = finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def _normal(path: str) -> str:

@@ -105,7 +105,8 @@ def arguments(
 
     Args:
         rule: the configured rule. ``auto`` goes by the annotation of the first parameter, as
-            text, and does not try twice where that tells.
+            text, and does not try twice where that names a path or the config, or where there
+            is no path.
         parameters: those of ``load``.
         config: the model's config.
     """
@@ -119,7 +120,8 @@ def arguments(
     if path is None:
         return (config,)
     first = next(iter(parameters.values()), None)
-    if first is None or first.annotation is inspect.Parameter.empty:
-        return config, path
-    takes = argument_of(first.annotation)
+    annotation = inspect.Parameter.empty if first is None else first.annotation
+    takes = argument_of(annotation)
+    if takes == "config" and ModuleConfig.__name__ not in str(annotation):
+        return config, path  # it may be a path by another name, such as `str | None`
     return (config if takes == "config" else Path(path) if takes == "Path" else path,)
