@@ -116,6 +116,21 @@ async def test_a_name_of_nothing_says_what_is_missing(
         assert await refusal(initializer, name) == reason
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("sentimnet", "there is no such directory; the catalogue has sentiment"),
+        ("topics", "there is no such directory; nor is it in the catalogue"),
+        ("models/sentiment", "there is no such directory"),
+    ],
+)
+async def test_a_name_that_is_mistyped_is_told_what_it_may_be(name: str, reason: str) -> None:
+    """The catalogue is where a name without a slash was meant to be found."""
+    models = {"sentiment": {"module_id": "m"}}
+    async with Initializer(registry(), models=models) as initializer:
+        assert await refusal(initializer, name) == reason
+
+
 async def test_a_name_that_is_too_long_is_refused(root: Path) -> None:
     """The system's reason is kept."""
     async with Initializer(registry(), model_root=str(root)) as initializer:

@@ -60,7 +60,7 @@ exit codes:
        doctor: every model loads, and what its module declares is enough
   1    that is not so of at least one
   2    the command line or the configuration cannot be used
-  130  interrupted, as by Ctrl-C
+  130  interrupted, as by Ctrl-C; 143 by SIGTERM, of the doctor
 
 The result is on stdout; progress, warnings and errors are on stderr. With exit code 2 or 130
 there is no result.

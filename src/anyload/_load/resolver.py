@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Hashable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import PurePath
 from typing import TypeVar
 
@@ -186,10 +187,24 @@ class Resolver:
             # Gone, perhaps. What is not asked for again is dropped when the cache is full.
             self._directories.pop(label, None)
             self._places.pop(directory, None)
-        source = Source(_read(directory, label), file, stamp)
+        source = Source(self._read(directory, label), file, stamp)
         if stamp is not None:
             _remember(self._directories, label, source)
         return source
+
+    def _read(self, directory: str, label: str) -> ModelConfig:
+        try:
+            return ModelConfig.from_directory(directory)
+        except ModelNotFoundError as error:
+            raise ModelNotFoundError(label, error.reason + self._meant(label)) from error.__cause__
+
+    def _meant(self, label: str) -> str:
+        """Return what is to be said, behind a reason, of the name that this may have meant."""
+        if not self._catalogue or os.path.basename(label) != label:
+            return ""
+        close = get_close_matches(label, self._catalogue, 3)
+        names = ", ".join(close)
+        return f"; the catalogue has {names}" if names else "; nor is it in the catalogue"
 
     def _config_file(self, label: str) -> str:
         if not label:
@@ -279,13 +294,6 @@ def size_on_disk(directory: str) -> int:
                     else:
                         total += entry.stat().st_size
     return total
-
-
-def _read(directory: str, label: str) -> ModelConfig:
-    try:
-        return ModelConfig.from_directory(directory)
-    except ModelNotFoundError as error:
-        raise ModelNotFoundError(label, error.reason) from error.__cause__
 
 
 def _variant(known: Implementation, config: ModelConfig, label: str) -> Implementation:
