@@ -163,6 +163,48 @@ def what_the_caller_has_set(world: World) -> None:
 
 
 @CASES
+def what_only_the_callers_thread_has(world: World) -> None:
+    """A load sees what the caller has put aside for its own thread."""
+    aside = threading.local()
+    aside.word = "the caller's"
+
+    def does(call: Call) -> Any:
+        world.note("word", getattr(aside, "word", None))
+        return call.cls()
+
+    world.module(does=does)
+    assert world.load().model
+
+
+@CASES
+def a_lock_of_the_caller(world: World) -> None:
+    """A load may take again what its caller holds: a lock, or the import it is in."""
+    lock = threading.RLock()
+
+    def does(call: Call) -> Any:
+        world.note("taken", lock.acquire(timeout=0.05))
+        return call.cls()
+
+    world.module(does=does)
+    with lock:
+        assert world.load().model
+
+
+@CASES
+def an_error_that_is_raised_on(world: World) -> None:
+    """A load may raise on what its caller is handling."""
+
+    def does(call: Call) -> Any:
+        raise  # noqa: PLE0704  # as the handler of its caller could
+
+    world.module(does=does)
+    try:
+        raise OSError("the cache is gone")
+    except OSError:
+        world.load()
+
+
+@CASES
 def in_an_event_loop(world: World) -> None:
     """It may be called in an event loop, which waits; a load may run a loop of its own."""
 
