@@ -10,6 +10,7 @@ from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import anyio
 import pytest
@@ -41,6 +42,7 @@ from anyload.events import Event, Failed, Loaded
 from anyload.testing import (
     Gate,
     at_rest,
+    raises,
     returns,
     returns_at_once,
     settled,
@@ -272,6 +274,28 @@ async def test_a_model_goes_without_the_lock(gate: Gate) -> None:
         await settled(initializer)
         gc.collect()
         assert held == [False]
+
+
+class Given:
+    """What a caller gives a load."""
+
+
+async def test_an_error_that_is_kept_keeps_nothing_of_its_load() -> None:
+    """The frames it leads to hold nothing, those of the worker included; there is no cycle."""
+    registry = registry_of(m=raises(ValueError))
+    async with Initializer(registry) as initializer:
+        gc.disable()
+        try:
+            given = Given()
+            watched = ref(given)
+            error = await error_of(initializer, ModelConfig("m"), given=given)
+            kept = error.attempts[0].error
+            del error, given
+            await until(lambda: watched() is None)
+        finally:
+            gc.enable()
+        assert isinstance(kept, ValueError)
+        assert kept.__traceback__ is not None
 
 
 def _telling(initializer: Initializer, told: list[tuple[Any, bool]]) -> Request:

@@ -92,7 +92,11 @@ def run_turn(turn: Turn, *, warmup: bool) -> Result:
     if result.error is not None:
         forget_frames(result.error)
     result.observed = observing.end(result.value)
-    return result
+    try:
+        return result
+    finally:
+        # Whoever keeps its error keeps this frame, which its outermost frame leads to.
+        del turn, observing, result
 
 
 def _run_in_context(turn: Turn, warmup: bool) -> Result:

@@ -110,9 +110,9 @@ class Core:
                     todo.closers = True
                 task = self._dispatch.take(thread_id, todo)
                 todo.worker = todo.worker or task is not None
+            del todo  # it leads to the callers, and so to the model, of the last load
             if task is None:
                 return
-            del todo  # it leads to the callers, and so to the model, of the last load
             task.run()
 
     def ring(self) -> float | None:

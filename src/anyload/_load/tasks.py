@@ -49,8 +49,10 @@ class LoadTask:
 
     def finish(self, todo: Todo) -> None:
         """Hand in the result."""
-        assert self._result is not None
-        self._turns.ended(self._turn, self._result, todo)
+        turn, result = self._turn, self._result
+        assert result is not None
+        del self._turn, self._result  # an error that is kept leads to the frame of run()
+        self._turns.ended(turn, result, todo)
 
 
 class ReadTask:
