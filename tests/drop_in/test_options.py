@@ -195,6 +195,7 @@ class TestSlots:
         world.made_from({"max_concurrent_loads": 2})
         with Asking(world) as asking:
             asked = [asking.ask() for _ in range(5)]
+            gate.entered_sync(2)
             until(lambda: figures(world).queued == 3)
             gate.open()
             assert len({id(one.result()) for one in asked}) == 5
