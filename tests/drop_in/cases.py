@@ -24,12 +24,10 @@ CASES: dict[str, Case] = {
 }
 
 KNOWN = {
-    "a_model_that_is_looked_at-memory_bytes": "anyload asks every model for its size",
-    "a_model_that_is_looked_at-device": "anyload asks every model for its device",
     "checks_are_off_and_load_returns-nothing": "anyload takes no other backend after None",
     "checks_are_off_and_nothing_loads": "anyload takes None for a failure",
     "what_only_the_callers_thread_has": "a load runs in another thread",
     "a_lock_of_the_caller": "a load runs in another thread",
     "an_error_that_is_raised_on": "a load runs in another thread",
 }
-"""The cases that differ, and why."""
+"""The cases that differ where loads run in worker threads, and why."""

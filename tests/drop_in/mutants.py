@@ -117,7 +117,6 @@ MUTANTS = {
     "returns_none_for_none": Mutant(
         "_modules", CHECK, f"if model is None:\n            return None\n        {CHECK}"
     ),
-    "warms_models_up": Mutant("_options", "warmup=False", "warmup=True"),
     "caches_by_path": Mutant(
         "_initializer",
         CALLERS,

@@ -11,7 +11,7 @@ import pytest
 from caikit.core.model_management.local_model_initializer import LocalModelInitializer
 from cases import CASES, KNOWN
 from mutants import MUTANTS, Mutant
-from worlds import observe
+from worlds import in_workers, observe
 
 Expected = Callable[[str], list[object]]
 
@@ -39,13 +39,13 @@ def notices(name: str, kind: Any, expected: Expected, directory: Path) -> bool:
 @pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS)
 def test_it_is_noticed(mutant: Mutant, expected: Expected, directory: Path) -> None:
     """A copy of our class with one thing wrong differs from caikit's in a case at least."""
-    kind = mutant.make()
+    kind = in_workers(mutant.make())
     names = (name for name in CASES if name not in KNOWN)
     assert any(notices(name, kind, expected, directory) for name in names)
 
 
 def test_nothing_is_noticed_where_nothing_is_wrong(expected: Expected, directory: Path) -> None:
     """A copy of our class with nothing wrong does not differ in any case."""
-    kind = Mutant("_modules", "import inspect\n", "import inspect\n\n").make()
+    kind = in_workers(Mutant("_modules", "import inspect\n", "import inspect\n\n").make())
     names = [name for name in CASES if name not in KNOWN]
     assert [name for name in names if notices(name, kind, expected, directory)] == []

@@ -120,7 +120,6 @@ class TestTimeout:
         until(lambda: (made[0]() is None) == is_late)
         assert ("LOCAL" if is_late else "GPU") == model.BACKEND_TYPE
 
-    @pytest.mark.xfail(reason="anyload calls a method of this name on what comes late")
     def test_what_comes_late_is_not_released(self, world: World, gate: Gate) -> None:
         """A method named ``release`` is the module's own affair."""
         world.backend_type("GPU")

@@ -54,7 +54,7 @@ def test_one_after_the_other(world: World) -> None:
 def test_off_by_default(world: World, gate: Gate) -> None:
     """Without the key each caller has a load of its own."""
     world.module(does=waits_at(gate))
-    world.make("LOCAL")
+    world.made_from({"max_concurrent_loads": 8})
     models = asked(world, gate, 2, *[(world.config(), {})] * 2)
     assert models[0] is not models[1]
 

@@ -84,6 +84,13 @@ def needs_path(call: Call) -> Any:
     return call.cls()
 
 
+def in_workers(kind: Any) -> Any:
+    """Return a class of ours that loads in worker threads, as it does where a key is set."""
+    never = property(lambda self: False, lambda self, value: None)
+    attributes = {"_asks_for_nothing": never, "__module__": kind.__module__}
+    return type(kind.__name__, (kind,), attributes)
+
+
 class World:
     """One run of one case; entering it empties caikit's registries, leaving it restores them.
 

@@ -25,8 +25,8 @@ from .._load.plan import Candidate, Choice, Plan, Skip
 from .._load.process import process
 from ..errors import LoadError
 from ..model_config import ModelConfig
-from ._modules import CaikitBackend, CaikitImplementation
-from ._options import read_limits, read_options
+from ._modules import CaikitBackend, CaikitImplementation, Loaded
+from ._options import BackendLimits, Options, read_limits, read_options
 
 
 class Found(NamedTuple):
@@ -50,10 +50,11 @@ Find = Callable[[], Found | Known]
 
 
 class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit has no types
-    """Loads as ``LocalModelInitializer`` does, in worker threads, with what the options add.
+    """Loads as ``LocalModelInitializer`` does, with what the options add.
 
-    With no key set in its ``config`` but caikit's, what a load returns and raises is what it is
-    with caikit's own class. The keys are those of `anyload.caikit.Options`.
+    With no key set in its ``config`` but caikit's, `init` is caikit's own, for modules that
+    declare no exclusive group and do not hold the GIL. Else it loads in worker threads, by the
+    same rules. The keys are those of `anyload.caikit.Options`.
 
     Args:
         config: the ``config`` of its section in ``model_management.initializers``.
@@ -72,6 +73,9 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
         self._options = read_options(config, source)
         entries = config.get("backend_priority") or [{}] * len(self._backends)
         limits = [read_limits(entry, place, source) for place, entry in enumerate(entries)]
+        self._asks_for_nothing = self._options == Options() and all(
+            limit == BackendLimits() for limit in limits
+        )
         self._choices = [
             Choice(CaikitBackend(backend), limit.timeout, limit.stall_timeout)
             for backend, limit in zip(self._backends, limits, strict=True)
@@ -97,6 +101,10 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
             LoadError: with ``on_error: next``, or where a limit has passed: every attempt.
         """
         plan = self._plan(model_config)
+        if self._asks_for_nothing and not any(step.resources for step in plan.candidates):
+            # The caller's own thread has locks, context and imports in progress that a load may
+            # count on; and nothing is asked for here that caikit itself does not do.
+            return super().init(model_config, **kwargs)
         if not plan.candidates:
             return None
         key = self._shared_key(model_config, kwargs)
@@ -112,7 +120,8 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
         try:
             if parent is not None:
                 return self._load_inside(key, begin)
-            return self._callers.call_sync(key, begin, 0)
+            loaded: Loaded = self._callers.call_sync(key, begin, 0)
+            return loaded.model
         except LoadError as failure:
             raised = self._raised_by_load(failure)
             if raised is None:
@@ -146,7 +155,8 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
         try:
             if current_turn() is not None:
                 return self._load_inside(key, begin)
-            return await self._callers.call(key, begin, 0)
+            loaded: Loaded = await self._callers.call(key, begin, 0)
+            return loaded.model
         except LoadError as failure:
             raised = self._raised_by_load(failure)
             if raised is None:
@@ -156,10 +166,11 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
         finally:
             del raised  # it leads to this frame, so this would be a cycle
 
-    def _load_inside(self, key: Hashable | None, begin: Callable[[], Flight]) -> Any:
+    def _load_inside(self, key: Hashable | None, begin: Callable[[], Flight]) -> ModuleBase:
         parent = current_turn()
         assert parent is not None
-        return self._inside.call(parent, key, begin(), None, 0)
+        loaded: Loaded = self._inside.call(parent, key, begin(), None, 0)
+        return loaded.model
 
     def _flight(self, model: str, kwargs: Mapping[str, Any]) -> Flight:
         core = self._core
@@ -175,7 +186,7 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
             flight = finding()
             assert flight is not None
             if isinstance(found, Known):
-                return found
+                return Known(Loaded(found.value))
             plan = self._plan(found.config)
             error.value_check(
                 "<COR50207494E>",
@@ -184,7 +195,8 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
                 flight.model,
                 plan.module_id,
             )
-            flight.landed = found.landed
+            if (landed := found.landed) is not None:
+                flight.landed = lambda loaded: landed(loaded.model)
             key = found.key
             if key is None:
                 key = self._shared_key(found.config, flight.kwargs)
@@ -211,8 +223,7 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
                 steps.append(Candidate(choice, implementation))
                 if self._options.on_error == "raise":
                     break  # no other backend is tried, so no other class is looked at
-        # What is a model is checked where it is loaded, as caikit is configured to.
-        return Plan(module_id, tuple(steps), (object,))
+        return Plan(module_id, tuple(steps), (Loaded,))
 
     def _implementation(
         self, module_id: str, backend_type: str, module: type

@@ -24,6 +24,7 @@ from caikit.core.model_management import ModelFinderBase, ModelInitializerBase
 from caikit.core.model_manager import error
 
 from .._load.flight import Known
+from ..errors import LoadError
 from ._initializer import AnyloadInitializer, Found
 
 
@@ -67,7 +68,11 @@ async def load(
     key = ("singleton", module_path) if load_singleton and by_name else None
     search = Search(module_path, finder, kwargs, singleton=load_singleton)
     model = module_path if isinstance(module_path, str) else "an archive in memory"
-    return await initializer.load(model, key, search.find, kwargs)
+    try:
+        return await initializer.load(model, key, search.find, kwargs)
+    except LoadError as failure:
+        # Its frames lead to the archive's files, and it may be kept for long.
+        raise failure.with_traceback(None)  # noqa: B904  # it is the same error
 
 
 class Search:

@@ -33,6 +33,19 @@ class CaikitBackend(Backend):
         self.backend_type = wrapped.backend_type  # type: ignore[misc]  # here each has its own
 
 
+class Loaded:
+    """A model that has been loaded.
+
+    What anyload asks other models for, such as ``release``, ``device`` and ``memory_bytes``, has
+    no meaning in caikit: a model may have methods of these names. In here they are not found.
+    """
+
+    __slots__ = ("model",)
+
+    def __init__(self, model: ModuleBase) -> None:
+        self.model = model
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CaikitImplementation(Implementation):
     """The class of a caikit module for one backend type."""
@@ -74,7 +87,7 @@ class CaikitImplementation(Implementation):
         """Nothing: a method of this name is the module's own affair."""
         return
 
-    def load(self, config: ModelConfig, backend: Backend, kwargs: Mapping[str, Any]) -> Any:
+    def load(self, config: ModelConfig, backend: Backend, kwargs: Mapping[str, Any]) -> Loaded:
         """Call the module's ``load`` by caikit's rules, and tell the model its backend."""
         assert isinstance(backend, CaikitBackend)
         load: Callable[..., Any] = self.cls.load  # type: ignore[attr-defined]  # every module has
@@ -95,7 +108,7 @@ class CaikitImplementation(Implementation):
             model = load(*second, **further, **kwargs)
         error.type_check("<COR40080753E>", ModuleBase, model=model)
         model.set_load_backend(backend.wrapped)
-        return model
+        return Loaded(model)
 
 
 def arguments(

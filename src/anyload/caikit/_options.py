@@ -59,7 +59,6 @@ class Options(BackendConfig):
             max_abandoned_loads=self.max_abandoned_loads,
             load_timeout=self.load_timeout,
             next_on_error=self.on_error == "next",
-            warmup=False,  # a method of this name is the module's own affair
         )
 
 
