@@ -88,11 +88,28 @@ async def test_a_subclass_with_a_factory_is_a_module_of_its_own(
 
 
 async def test_buffers_that_are_not_saved_are_made(loader: Loader, tmp_path: Path) -> None:
-    """They would be left without data where the network is made without weights first."""
+    """Only the factory can make them."""
     torch.save(remembering().state_dict(), tmp_path / "net.pt")
     async with loader.initializer() as initializer:
         loaded = await initializer.init(ModelConfig("torch", tmp_path), factory=remembering)
     assert loaded.model.steps.tolist() == [0, 1, 2]
+
+
+def counting() -> Any:
+    """Return a network that looked at values when it was made, and has a tensor as an attribute."""
+    made = torch.nn.Linear(8, 2)
+    made.rates = [rate.item() for rate in torch.linspace(0, 1, 3)]
+    made.scale = torch.full((2,), 0.5)
+    return made
+
+
+async def test_a_factory_may_use_values(loader: Loader, tmp_path: Path) -> None:
+    """It runs as it would without anyload."""
+    torch.save(counting().state_dict(), tmp_path / "net.pt")
+    async with loader.initializer() as initializer:
+        loaded = await initializer.init(ModelConfig("torch", tmp_path), factory=counting)
+    assert loaded.model.rates == [0, 0.5, 1]
+    assert loaded.model.scale.tolist() == [0.5, 0.5]
 
 
 async def test_weights_of_another_network_are_told(loader: Loader, tmp_path: Path) -> None:
@@ -142,8 +159,8 @@ async def test_a_packaged_model_of_torchscript_infers(loader: Loader) -> None:
 
 
 def test_each_format_declares_what_it_needs() -> None:
-    """Exported programs never load side by side, TorchScript keeps the GIL."""
-    assert ExportedProgram.exclusive_group == GROUP
+    """What changes torch's globals, or lets a factory use them, is alone in its group."""
+    assert ExportedProgram.exclusive_group == StateDict.exclusive_group == GROUP
     assert not hasattr(TorchScript, "exclusive_group")
     assert TorchScript.holds_gil
     assert not hasattr(StateDict, "holds_gil")

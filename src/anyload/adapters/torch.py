@@ -119,6 +119,9 @@ class TorchModel:
 class StateDict(TorchModel):
     """Weights by name, and the module that they belong to where a factory makes it.
 
+    It is in the group, as a factory makes tensors of torch's default dtype, which other loads of
+    the group change while they run.
+
     A subclass with a ``factory`` is a module of its own::
 
         @registry.module("sentiment")
@@ -132,6 +135,8 @@ class StateDict(TorchModel):
 
     format = "state-dict"
     suffixes = (".pt", ".pth")
+    exclusive_group: ClassVar[str] = GROUP
+    process_globals: ClassVar[tuple[ProcessGlobal, ...]] = TORCH_GLOBALS
     factory: ClassVar[Callable[[], Any] | None] = None
 
     class Options(TorchModel.Options):
@@ -345,15 +350,10 @@ class ExportedProgram(_Trimmed):
 
 def _filled(factory: Callable[[], Any], weights: Any, device: str) -> Any:
     """Return the module of a factory with these weights, which are not copied."""
-    import torch
-
-    with torch.device("meta"):  # weights that would be replaced at once are not made
-        model = factory()
+    # Made in full, although its weights are replaced at once. On the device meta it could not look
+    # at values, as many networks do, and tensors that are neither weights nor buffers stay there.
+    model = factory()
     model.load_state_dict(weights, assign=True)
-    if any(one.is_meta for one in chain(model.parameters(), model.buffers())):
-        # Buffers that are not saved: only the factory can make them.
-        model = factory()
-        model.load_state_dict(weights, assign=True)
     return model.to(device).eval()
 
 
