@@ -8,7 +8,7 @@ from calls import Calls, does, error_of, two_backends
 from anyload import Backend, Initializer, LoadError, ModelConfig, Registry
 from anyload.testing import Gate, returns_at_once, settled, until, waits_at
 
-SHORT = 0.05
+SHORT = 0.15
 GROUP = "group-of-the-tests"
 
 
