@@ -242,3 +242,24 @@ async def test_a_part_that_leads_elsewhere_is_refused(
     (copy / "1_Pooling").symlink_to(tmp_path / "pooling")
     reason = await loader.error("sentence-transformers", copy)
     assert reason.startswith(f"IntegrityError: {copy / '1_Pooling'}: it is a link that leaves")
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"model_args": {"variant": "/../../x"}}, "variant is '/../../x'"),
+        ({"model_args": {"subfolder": ["..\\x"]}}, "subfolder is '..\\\\x'"),
+        ({"tokenizer_name_or_path": "someone"}, "tokenizer_name_or_path is 'someone'"),
+    ],
+    ids=["weights", "subfolder", "tokenizer"],
+)
+async def test_settings_that_lead_elsewhere_are_refused(
+    loader: Loader, copy: Path, settings: dict[str, object], what: str
+) -> None:
+    """Weights and a tokenizer are read from the directory that was asked for."""
+    path = next(copy.rglob("sentence_*_config.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+    with pytest.raises(LoadError) as caught:
+        await loader.load("sentence-transformers", copy)
+    reason = caught.value.attempts[-1].reason
+    assert reason == f"IntegrityError: {path}: its {what}, which leads elsewhere"

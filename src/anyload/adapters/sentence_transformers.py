@@ -94,6 +94,7 @@ class SentenceTransformersModel:
         if opts.dtype is not None:
             model_options["dtype"] = opts.dtype
         _check_modules(directory)
+        _check_settings(directory)
         check_no_code(directory)
         _check_weights(config, opts, directory)
         check_adapters(config, directory, opts.allow_pickle)
@@ -175,6 +176,26 @@ def _check_part(listing: Path, kind: Any, place: Any) -> None:
         raise IntegrityError(str(listing), what)
     if Path(place).is_absolute() or ".." in re.split(r"[/\\]", place):
         raise IntegrityError(str(listing), f"its part {place!r} leaves the directory")
+
+
+def _check_settings(directory: Path) -> None:
+    """Raise if the settings of a part lead to files elsewhere: a tokenizer, weights, a subfolder.
+
+    Raises:
+        IntegrityError: they do.
+    """
+    for path in files_in(directory, "sentence_*_config.json"):
+        settings = read_json(path)
+        todo = list(settings.items()) if isinstance(settings, dict) else []
+        while todo:
+            key, value = todo.pop()
+            tokenizer = key == "tokenizer_name_or_path" and value is not None
+            if tokenizer or (isinstance(value, str) and re.search(r"[/\\]", value)):
+                raise IntegrityError(str(path), f"its {key} is {value!r}, which leads elsewhere")
+            if isinstance(value, dict):
+                todo += value.items()
+            elif isinstance(value, list):
+                todo += [(key, item) for item in value]
 
 
 def _check_weights(
