@@ -33,13 +33,14 @@ from anyload import (
 from anyload._load import closing
 from anyload._load.call import run_turn as run_turn_really
 from anyload._load.core import Core
-from anyload._load.flight import Flight
+from anyload._load.flight import Flight, Known
 from anyload._load.process import Lock, process
 from anyload._load.requests import Request
 from anyload._load.resolver import Resolver
 from anyload._load.waiters import ThreadSeat
 from anyload.events import Event, Failed, Loaded
 from anyload.testing import (
+    FakeModel,
     Gate,
     at_rest,
     raises,
@@ -337,6 +338,34 @@ async def test_a_model_that_is_kept_is_not_released_with_its_last_caller(gate: G
     assert initializer.statistics().discarded == 0
     ((model, _),) = told
     assert not model.released
+
+
+@pytest.mark.parametrize("landed", [False, True])
+async def test_what_landed_while_it_was_looked_for_is_not_loaded(
+    tmp_path: Path, landed: bool
+) -> None:
+    """Who keeps models is asked once more when a name was read, and nobody can come between."""
+    kept = FakeModel(ModelConfig("m"), {})
+
+    async with Initializer(registry_of(m=returns_at_once())) as initializer:
+        key, begin = initializer._requests.for_one(model_on_disk(tmp_path), None, 0, {})
+
+        def begin_asking() -> Flight:
+            flight = begin()
+            read = flight.resolve
+
+            def resolve() -> Any:
+                found: Any = read and read()
+                found.known = lambda: Known(kept) if landed else None
+                return found
+
+            flight.resolve = resolve
+            return flight
+
+        model = await initializer._callers.call(key, begin_asking, 0)
+        assert (model is kept) is landed
+        assert initializer.statistics().loaded == (not landed)
+        await settled(initializer)
 
 
 async def test_who_keeps_models_does_not_hear_of_one_that_is_late(gate: Gate) -> None:

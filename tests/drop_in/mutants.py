@@ -77,7 +77,9 @@ MUTANTS = {
         "_modules", FIRST, f"import copy; kwargs = copy.deepcopy(kwargs); {FIRST}"
     ),
     "copies_the_config": Mutant(
-        "_initializer", "model_config=model_config, keep", "model_config=model_config.copy(), keep"
+        "_initializer",
+        "model_config=model_config, files",
+        "model_config=model_config.copy(), files",
     ),
     "passes_the_config_by_name": Mutant(
         "_modules", FIRST, "model = load(model_path=first, **further, **kwargs)"

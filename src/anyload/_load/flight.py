@@ -191,15 +191,25 @@ class Resolved:
         plan: its plan.
         key: its key; None where it is not shared.
         size: its size on disk, in bytes.
+        known: asked again under the lock whether it need not be loaded, as another flight may have
+            landed meanwhile; a line that waits for nothing.
     """
 
-    __slots__ = ("config", "key", "plan", "size")
+    __slots__ = ("config", "key", "known", "plan", "size")
 
-    def __init__(self, config: ModelConfig, plan: Plan, key: Hashable | None, size: int) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        plan: Plan,
+        key: Hashable | None,
+        size: int,
+        known: Callable[[], Known | None] | None = None,
+    ) -> None:
         self.config = config
         self.plan = plan
         self.key = key
         self.size = size
+        self.known = known
 
 
 class Known:

@@ -144,6 +144,8 @@ class Flights:
         if isinstance(found, Exception):
             self.settle(flight, todo, failure=again(found))
             return
+        if isinstance(found, Resolved) and found.known is not None:
+            found = found.known() or found
         if flight.loads_nothing and isinstance(found, Resolved):
             found = Known(replace(found.plan, model=flight.model))
         if isinstance(found, Known):

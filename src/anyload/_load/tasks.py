@@ -72,6 +72,7 @@ class ReadTask:
         try:
             self._found = self._resolve()
         except Exception as error:
+            forget_frames(error)
             self._found = error
         except BaseException as error:
             # A SystemExit out of a user's hook must not end the thread.
@@ -79,9 +80,11 @@ class ReadTask:
 
     def finish(self, todo: Todo) -> None:
         """Let the flight go on."""
-        assert self._found is not None
+        found = self._found
+        assert found is not None
+        del self._found  # an error that is kept leads to the frame of run()
         self._flights.reading.pop(self._flight, None)
-        self._flights.resolved(self._flight, self._found, todo)
+        self._flights.resolved(self._flight, found, todo)
 
 
 class PrepareTask:

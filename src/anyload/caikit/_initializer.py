@@ -34,15 +34,41 @@ class Found(NamedTuple):
 
     Args:
         config: the model's config.
-        key: what is equal for all who may share the load; None for nobody.
-        landed: is told of the model under the lock, in a line that waits for nothing.
-        keep: what must be there until the load's thread has left it.
+        place: where it was, as an error says it.
+        singleton: what keeps it, if anything does.
+        files: what must be there until the load's thread has left it.
     """
 
     config: ModuleConfig
-    key: Hashable | None = None
-    landed: Callable[[ModuleBase], object] | None = None
-    keep: object = None
+    place: object
+    singleton: Singleton | None = None
+    files: object = None
+
+
+class Singleton(NamedTuple):
+    """Where one model is kept.
+
+    Args:
+        models: all that are kept; it is looked into under the lock, which takes no time.
+        name: the name of this one.
+    """
+
+    models: dict[str, ModuleBase]
+    name: str
+
+    @property
+    def key(self) -> Hashable:
+        """What is equal for all who ask for it."""
+        return "singleton", self.name, None
+
+    def known(self) -> Known | None:
+        """Return the model, if it is there."""
+        model = self.models.get(self.name)
+        return None if model is None else Known(Loaded(model))
+
+    def keep(self, loaded: Loaded) -> None:
+        """Keep a model that was loaded."""
+        self.models[self.name] = loaded.model
 
 
 Find = Callable[[], Found | Known]
@@ -186,21 +212,20 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
             flight = finding()
             assert flight is not None
             if isinstance(found, Known):
-                return Known(Loaded(found.value))
+                return found
             plan = self._plan(found.config)
             error.value_check(
                 "<COR50207494E>",
                 plan.candidates,
                 "Unable to load model from {} with MODULE_ID {}",
-                flight.model,
+                found.place,
                 plan.module_id,
             )
-            if (landed := found.landed) is not None:
-                flight.landed = lambda loaded: landed(loaded.model)
-            key = found.key
-            if key is None:
-                key = self._shared_key(found.config, flight.kwargs)
-            return Resolved(_carrying(found.config, found.keep), plan, key, 0)
+            carrying, singleton = _carrying(found.config, found.files), found.singleton
+            if singleton is None:
+                return Resolved(carrying, plan, self._shared_key(found.config, flight.kwargs), 0)
+            flight.landed = singleton.keep
+            return Resolved(carrying, plan, singleton.key, 0, singleton.known)
 
         return resolve
 
@@ -256,9 +281,9 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
         return None
 
 
-def _carrying(model_config: ModuleConfig, keep: object = None) -> ModelConfig:
-    """Return a config that brings a caikit config to where the module is called."""
-    return ModelConfig(model_config.module_id, model_config=model_config, keep=keep)
+def _carrying(model_config: ModuleConfig, files: object = None) -> ModelConfig:
+    """Return a config that brings a caikit config, and its files, to where the module is called."""
+    return ModelConfig(model_config.module_id, model_config=model_config, files=files)
 
 
 def _plain(value: Any) -> Any:

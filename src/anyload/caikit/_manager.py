@@ -11,8 +11,6 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Hashable
-from functools import partial
 from io import BytesIO
 from typing import Any, NoReturn
 from weakref import finalize
@@ -25,7 +23,7 @@ from caikit.core.model_manager import error
 
 from .._load.flight import Known
 from ..errors import LoadError
-from ._initializer import AnyloadInitializer, Found
+from ._initializer import AnyloadInitializer, Found, Singleton
 
 
 async def load(
@@ -101,21 +99,19 @@ class Search:
     def find(self) -> Found | Known:
         """Return the model's config, or the model, if it is a singleton that is there."""
         path = BytesIO(self._asked) if isinstance(self._asked, bytes) else self._asked
-        key: Hashable | None = None
-        landed = None
+        singleton = None
         if isinstance(path, str):
             path = _normal(path)
             if self._singleton:
-                singletons: dict[str, ModuleBase] = MODEL_MANAGER._singleton_module_cache
-                known = singletons.get(path)
-                if known is not None:
-                    return Known(known)
-                key, landed = ("singleton", path, None), partial(singletons.__setitem__, path)
+                singleton = Singleton(MODEL_MANAGER._singleton_module_cache, path)
+                if known := singleton.known():
+                    return known
         if zipfile.is_zipfile(path):
-            config, keep = self._unpack(path)
-            return Found(config, key, landed, keep)
+            unpacked = Unpacked(path)
+            config, inside = self._look_inside(unpacked.path, path)
+            return Found(config, inside, singleton, unpacked)
         try:
-            return Found(self._look(path), key, landed)
+            return Found(self._look(path), path, singleton)
         except FileNotFoundError:
             _missing(
                 "<COR80419785E>", f"Module load path `{path}` does not contain a `config.yml` file."
@@ -128,21 +124,10 @@ class Search:
         )
         return config
 
-    def _unpack(self, archive: Any) -> tuple[ModuleConfig, Unpacked]:
-        """Return the config in an archive, and what keeps its files there."""
-        unpacked = Unpacked()
-        try:
-            with zipfile.ZipFile(archive) as opened:
-                opened.extractall(unpacked.path)  # it keeps every member inside
-            return self._look_inside(unpacked.path, archive), unpacked
-        except BaseException:
-            unpacked.remove()  # now: the error leads to it, and may be kept for long
-            raise
-
-    def _look_inside(self, root: str, archive: Any) -> ModuleConfig:
+    def _look_inside(self, root: str, archive: Any) -> tuple[ModuleConfig, str]:
         """Return the config at the top of an unpacked archive, or in its one directory."""
         try:
-            return self._look(root)
+            return self._look(root), root
         except FileNotFoundError:
             inside = [os.path.join(root, name) for name in os.listdir(root)]
             # What begins with __ is left behind by the tools that make archives: __MACOSX.
@@ -154,7 +139,7 @@ class Search:
             if len(directories) != 1:
                 _missing("<COR06761097E>", "Unable to locate archive config due to nested dirs")
             try:
-                return self._look(directories[0])
+                return self._look(directories[0]), directories[0]
             except FileNotFoundError:
                 _missing(
                     "<COR84410081E>",
@@ -163,11 +148,17 @@ class Search:
 
 
 class Unpacked:
-    """A directory for an archive's files, there for as long as this is."""
+    """An archive's files in a directory, for as long as this is there.
 
-    def __init__(self) -> None:
+    Args:
+        archive: the archive, a path or a file.
+    """
+
+    def __init__(self, archive: Any) -> None:
         self.path = tempfile.mkdtemp()
-        self.remove = finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        with zipfile.ZipFile(archive) as opened:
+            opened.extractall(self.path)  # it keeps every member inside
 
 
 def _normal(path: str) -> str:
