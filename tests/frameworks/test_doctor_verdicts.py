@@ -19,7 +19,7 @@ WIDTH = 8000
 CATALOGUE = """
 models:
   onnx: {module_id: onnx, model_path: net.onnx}
-  state-dict: {module_id: torch, model_path: large.pt, mmap: false}
+  state-dict: {module_id: torch, model_path: large.pt}
   torchscript: {module_id: torch, model_path: large.jit}
   export: {module_id: torch, model_path: net.pt2, allow_pickle: true}
   safetensors-torch: {module_id: safetensors, model_path: large.safetensors, framework: torch}
