@@ -95,6 +95,9 @@ $(FRAMEWORKS_VENV)/.frameworks: $(FRAMEWORKS_VENV)/.pip pyproject.toml constrain
 
 $(CAIKIT_VENV)/.caikit: $(CAIKIT_VENV)/.pip pyproject.toml constraints.txt tests/drop_in/constraints.txt
 	$(call INSTALL,$(CAIKIT_VENV)) -c tests/drop_in/constraints.txt -e '.[caikit]' --group caikit
+	rm -f $(CAIKIT_VENV)/caikit-*.tar.gz
+	$(CAIKIT_VENV)/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary caikit \
+		--build-constraint tests/drop_in/constraints.txt -c tests/drop_in/constraints.txt --dest $(CAIKIT_VENV) caikit
 	@touch $@
 
 $(DEMO_VENV)/.demo: $(DEMO_VENV)/.pip pyproject.toml constraints.txt demo/constraints.txt
