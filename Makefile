@@ -27,10 +27,10 @@ TYPING_TESTS := $(wildcard tests/typing/*.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help python demo test frameworks caikit lint format docs bench coverage clean
+.PHONY: help python demo test frameworks caikit lint format docs bench bench-caikit coverage clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(DEMO_VENV)/.demo  ## load real models, in an environment of their own
 	$(DEMO_VENV)/bin/python -m demo $(ARGS)
@@ -59,6 +59,9 @@ docs: $(VENV)/.docs  ## build the pages into site/
 
 bench: $(VENV)/.bench  ## run the benchmarks
 	$(RUN) benchmarks $(ARGS)
+
+bench-caikit: $(CAIKIT_VENV)/.caikit  ## run the benchmarks of the drop-in, beside caikit's own
+	$(CAIKIT_VENV)/bin/python -m benchmarks caikit_loads caikit_init $(ARGS)
 
 coverage: $(VENV)/.test  ## run the tests once more and hold the branch coverage
 	$(RUN) coverage erase

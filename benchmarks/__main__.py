@@ -8,10 +8,12 @@ import platform
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from types import MappingProxyType
 
 from benchmarks import (
     bulk,
+    caikit_drop_in,
     callers,
     cancel,
     configs,
@@ -35,11 +37,18 @@ ON_A_LOOP: MappingProxyType[str, Measure] = MappingProxyType(
         "cancel": cancel.measure,
         "exits": exits.measure,
         "heartbeat": heartbeat.measure,
+        "caikit_loads": caikit_drop_in.measure,
     }
 )
 WITHOUT: MappingProxyType[str, Measure] = MappingProxyType(
-    {"imports": imports.measure, "configs": configs.measure, "keys": keys.measure}
+    {
+        "imports": imports.measure,
+        "configs": configs.measure,
+        "keys": keys.measure,
+        "caikit_init": caikit_drop_in.measure_init,
+    }
 )
+NEEDS = MappingProxyType({"caikit_loads": "caikit", "caikit_init": "caikit"})
 
 
 def main() -> int:
@@ -58,6 +67,10 @@ def main() -> int:
         f"CPython {platform.python_version()}, anyio {version('anyio')}, {os.cpu_count()} cores."
         " Measured and absolute are medians; only ratios hold on a busy machine."
     )
+    for name in sorted(set(names).intersection(NEEDS)):
+        if not find_spec(NEEDS[name]):
+            print(f"{name}: skipped, {NEEDS[name]} is not installed; see its docstring")
+            names = [other for other in names if other != name]
     missed = 0
     for title, loop, table in (
         *((loop, loop, ON_A_LOOP) for loop in arguments.loop or LOOPS),
