@@ -171,7 +171,7 @@ def measure_init(setting: Setting) -> list[Row]:
         )
         once, twice = calls_of(ways["auto"]), calls_of(theirs)
     return [
-        compared("init of nothing, no key set", 1.5, times, "no key", "caikit"),
+        compared("init of nothing, no key set", 1.2, times, "no key", "caikit"),
         compared("init of nothing, in a worker thread", None, times, "a key", "caikit"),
         Row("calls of a load that fails, argument: auto", once, 1, f"{once} / caikit {twice}"),
     ]
