@@ -100,7 +100,10 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "adapters.cuda",
             "adapters._torch",
             *(f"adapters.{name}" for name in ADAPTERS),
-            *(f"caikit.{name}" for name in ("_options", "_modules", "_initializer", "_manager")),
+            *(
+                f"caikit.{name}"
+                for name in ("_options", "_modules", "_found", "_initializer", "_manager")
+            ),
             "caikit.__init__",
             "doctor",
             "_probes",
@@ -129,7 +132,8 @@ PACKAGES: dict[str, tuple[str, ...] | None] = {
     "rich": ("cli",),
     **{
         package: tuple(
-            f"caikit.{name}" for name in ("_modules", "_initializer", "_manager", "__init__")
+            f"caikit.{name}"
+            for name in ("_modules", "_found", "_initializer", "_manager", "__init__")
         )
         for package in ("aconfig", "caikit")
     },

@@ -6,7 +6,7 @@ import contextvars
 import os
 import sys
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 from weakref import ref
 
 import aconfig
@@ -18,61 +18,16 @@ from caikit.core.registries import module_backend_registry
 from .._load.call import current_turn
 from .._load.callers import Callers
 from .._load.core import Core
-from .._load.flight import Flight, Known, Resolved
+from .._load.flight import Flight, Known, Resolved, Turn
 from .._load.inside import Inside
 from .._load.keys import Unshareable, freeze, freeze_mapping
 from .._load.plan import Candidate, Choice, Plan, Skip
 from .._load.process import process
 from ..errors import LoadError
 from ..model_config import ModelConfig
+from ._found import Find
 from ._modules import CaikitBackend, CaikitImplementation, Loaded
 from ._options import BackendLimits, Options, read_limits, read_options
-
-
-class Found(NamedTuple):
-    """What a finder has found.
-
-    Args:
-        config: the model's config.
-        place: where it was, as an error says it.
-        singleton: what keeps it, if anything does.
-        files: what must be there until the load's thread has left it.
-    """
-
-    config: ModuleConfig
-    place: object
-    singleton: Singleton | None = None
-    files: object = None
-
-
-class Singleton(NamedTuple):
-    """Where one model is kept.
-
-    Args:
-        models: all that are kept; it is looked into under the lock, which takes no time.
-        name: the name of this one.
-    """
-
-    models: dict[str, ModuleBase]
-    name: str
-
-    @property
-    def key(self) -> Hashable:
-        """What is equal for all who ask for it."""
-        return "singleton", self.name, None
-
-    def known(self) -> Known | None:
-        """Return the model, if it is there."""
-        model = self.models.get(self.name)
-        return None if model is None else Known(Loaded(model))
-
-    def keep(self, loaded: Loaded) -> None:
-        """Keep a model that was loaded."""
-        self.models[self.name] = loaded.model
-
-
-Find = Callable[[], Found | Known]
-"""What looks for a model, and may block."""
 
 
 class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit has no types
@@ -80,7 +35,7 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
 
     With no key set in its ``config`` but caikit's, `init` is caikit's own, for modules that
     declare no exclusive group and do not hold the GIL. Else it loads in worker threads, by the
-    same rules. The keys are those of `anyload.caikit.Options`.
+    same rules. `Options` and `BackendLimits` are the keys.
 
     Args:
         config: the ``config`` of its section in ``model_management.initializers``.
@@ -145,7 +100,7 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
         parent = current_turn()
         try:
             if parent is not None:
-                return self._load_inside(key, begin)
+                return self._load_inside(parent, key, begin)
             loaded: Loaded = self._callers.call_sync(key, begin, 0)
             return loaded.model
         except LoadError as failure:
@@ -178,9 +133,10 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
             flight.resolve = self._finding(flight, find)
             return flight
 
+        parent = current_turn()
         try:
-            if current_turn() is not None:
-                return self._load_inside(key, begin)
+            if parent is not None:
+                return self._load_inside(parent, key, begin)
             loaded: Loaded = await self._callers.call(key, begin, 0)
             return loaded.model
         except LoadError as failure:
@@ -192,9 +148,9 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
         finally:
             del raised  # it leads to this frame, so this would be a cycle
 
-    def _load_inside(self, key: Hashable | None, begin: Callable[[], Flight]) -> ModuleBase:
-        parent = current_turn()
-        assert parent is not None
+    def _load_inside(
+        self, parent: Turn, key: Hashable | None, begin: Callable[[], Flight]
+    ) -> ModuleBase:
         loaded: Loaded = self._inside.call(parent, key, begin(), None, 0)
         return loaded.model
 

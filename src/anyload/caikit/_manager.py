@@ -23,7 +23,8 @@ from caikit.core.model_manager import error
 
 from .._load.flight import Known
 from ..errors import LoadError
-from ._initializer import AnyloadInitializer, Found, Singleton
+from ._found import Found, Singleton
+from ._initializer import AnyloadInitializer
 
 
 async def load(
@@ -62,10 +63,9 @@ async def load(
             "set type: ANYLOAD and import_class: anyload.caikit.AnyloadInitializer in its section "
             "of model_management.initializers"
         )
-    by_name = isinstance(module_path, str)
-    key = ("singleton", module_path) if load_singleton and by_name else None
-    search = Search(module_path, finder, kwargs, singleton=load_singleton)
     model = module_path if isinstance(module_path, str) else "an archive in memory"
+    key = ("singleton", module_path) if load_singleton and model is module_path else None
+    search = Search(module_path, finder, kwargs, singleton=load_singleton)
     try:
         return await initializer.load(model, key, search.find, kwargs)
     except LoadError as failure:
