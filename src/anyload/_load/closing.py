@@ -45,6 +45,7 @@ class Closing:
 
     def _cut(self, _: Closing, todo: Todo) -> None:
         """The grace is over: nobody waits for any thread any more."""
+        assert self._flights.process.lock.mine()
         turns = self._turns
         turns.out_of_grace = True
         for turn in turns.live:
