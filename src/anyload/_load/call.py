@@ -89,8 +89,7 @@ def run_turn(turn: Turn, *, warmup: bool) -> Result:
     result: Result = context.copy().run(_run_in_context, turn, warmup)
     # Now that every frame of it has ended. The tensors of a failed load must be gone before the
     # next backend starts.
-    if result.error is not None:
-        forget_frames(result.error)
+    forget_frames(result.error)
     result.observed = observing.end(result.value)
     try:
         return result

@@ -149,4 +149,4 @@ class Dispatch:
         return LoadTask(turn, self._turns, flights.limits.warmup)
 
     def _is_free(self, lane: Lane) -> bool:
-        return not lane.resources or self._process.obstacle(lane.resources, None) is None
+        return self._process.obstacle(lane.resources, None) is None

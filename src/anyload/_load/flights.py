@@ -243,15 +243,13 @@ class Flights:
             self.outbox.put(Queued(flight.model, self.clock(), flight.candidate.backend_type))
         todo.worker = True
         self.review_nested(todo)
-        if lane.resources or flight.predecessors:
-            self.obstacles.review(flight, todo)
+        self.obstacles.review(flight, todo)
 
     def dequeue(self, flight: Flight) -> None:
         """Take a flight out of the queue."""
         assert self.process.lock.mine()
         flight.lane.remove(flight)
-        if flight.blocked_since is not None:
-            self.obstacles.forget(flight)
+        self.obstacles.forget(flight)
 
     def changed_hands(self, todo: Todo) -> None:
         """A group, a lane or an import has become free, or its holder is past its limit."""
@@ -270,8 +268,7 @@ class Flights:
 
     def review_nested(self, todo: Todo) -> None:
         """Let loads that wait inside other loads look at how things stand."""
-        if self.process.nested_seats:
-            todo.wakes += self.process.nested_seats
+        todo.wakes += self.process.nested_seats
 
     # The end of a flight
 
@@ -316,8 +313,7 @@ class Flights:
         flight.settled_at = self.clock()
         self.live.pop(flight, None)
         self.keys.release(flight)
-        if flight.alarm is not None:
-            self.alarms.cancel(flight.alarm)
+        self.alarms.cancel(flight.alarm)
         flight.context = None
         for turn in flight.predecessors:
             turn.successors.remove(flight)

@@ -74,8 +74,7 @@ class Turns:
         turn = Turn(self, flight, parent)
         flight.phase = "running"
         flight.turn = turn
-        if turn.candidate.resources:
-            self._process.hold(turn.candidate.resources, turn)
+        self._process.hold(turn.candidate.resources, turn)
         self._live[turn] = None
         if parent is None:
             self._slots.taken[turn] = None
@@ -311,10 +310,8 @@ class Turns:
 
     def cancel_alarms(self, turn: Turn) -> None:
         """Its limits are nothing to it any more."""
-        if turn.alarm is not None:
-            self._alarms.cancel(turn.alarm)
-        if turn.stall_alarm is not None:
-            self._alarms.cancel(turn.stall_alarm)
+        self._alarms.cancel(turn.alarm)
+        self._alarms.cancel(turn.stall_alarm)
 
     def _tell_changes(self, turn: Turn, observed: Observed) -> None:
         now, backend = self._flights.clock(), turn.candidate.backend_type
