@@ -20,6 +20,7 @@ import pytest
 from anyload import LoadReport, ModelConfig, ProcessGlobal, Registry, _probes
 from anyload._examination import NotLoadedError, Undeclared, Usual, likeness, release
 from anyload._probes import Heartbeat, Watch
+from anyload._processes import run_alone
 from anyload._tables import diagnosis_paragraph, doctor_document, doctor_rows
 from anyload.cli import main
 from anyload.doctor import (
@@ -30,7 +31,6 @@ from anyload.doctor import (
     diagnose,
     gil_of,
     result,
-    run_alone,
     too_slow,
     where,
 )

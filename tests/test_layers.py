@@ -105,6 +105,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 for name in ("_options", "_modules", "_found", "_initializer", "_manager")
             ),
             "caikit.__init__",
+            "_processes",
             "doctor",
             "_probes",
             "_examination",
