@@ -98,6 +98,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "adapters.__init__",
             "adapters._framework",
             "adapters.cuda",
+            "adapters._directories",
             "adapters._torch",
             *(f"adapters.{name}" for name in ADAPTERS),
             *(
@@ -140,7 +141,7 @@ PACKAGES: dict[str, tuple[str, ...] | None] = {
     },
     "pytest": ("pytest_plugin",),
     **{
-        framework: tuple(f"adapters.{name}" for name in ("_torch", *ADAPTERS))
+        framework: tuple(f"adapters.{name}" for name in ("_directories", "_torch", *ADAPTERS))
         for framework in (
             *("joblib", "lightgbm", "numpy", "onnxruntime", "safetensors"),
             *("sentence_transformers", "sklearn", "skops", "spacy", "torch", "transformers"),

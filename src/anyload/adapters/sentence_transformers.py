@@ -14,24 +14,27 @@ from ..errors import IntegrityError
 from ..guard import ProcessGlobal
 from ..model_config import ModelConfig
 from ..registry import Registry
+from ._directories import (
+    check_adapters,
+    check_index,
+    check_no_code,
+    files_in,
+    naming_broken_files,
+    pairs_in,
+    pickle_allowed,
+    read_json,
+    require_allowed,
+)
 from ._framework import Released, device_of, first_run, options, register_for_card, require
 from ._torch import (
     GROUP,
     TORCH_GLOBALS,
     Dtype,
     bytes_of,
-    check_adapters,
     check_devices,
-    check_index,
-    check_no_code,
     emptying_card,
-    files_in,
     give_back_card,
     import_transformers,
-    naming_broken_files,
-    pickle_allowed,
-    read_json,
-    require_allowed,
     require_device,
 )
 
@@ -185,17 +188,10 @@ def _check_settings(directory: Path) -> None:
         IntegrityError: they do.
     """
     for path in files_in(directory, "sentence_*_config.json"):
-        settings = read_json(path)
-        todo = list(settings.items()) if isinstance(settings, dict) else []
-        while todo:
-            key, value = todo.pop()
+        for key, value in pairs_in(read_json(path)):
             tokenizer = key == "tokenizer_name_or_path" and value is not None
             if tokenizer or (isinstance(value, str) and re.search(r"[/\\]", value)):
                 raise IntegrityError(str(path), f"its {key} is {value!r}, which leads elsewhere")
-            if isinstance(value, dict):
-                todo += value.items()
-            elif isinstance(value, list):
-                todo += [(key, item) for item in value]
 
 
 def _check_weights(

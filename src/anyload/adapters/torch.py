@@ -14,6 +14,9 @@ from ..errors import ConfigError, IntegrityError, Problem
 from ..guard import ProcessGlobal
 from ..model_config import ModelConfig
 from ..registry import Registry
+from ._directories import (
+    require_allowed,
+)
 from ._framework import (
     Released,
     TrimOptions,
@@ -37,7 +40,6 @@ from ._torch import (
     format_of,
     give_back_card,
     is_archive,
-    require_allowed,
     require_device,
 )
 

@@ -13,22 +13,24 @@ from ..errors import ConfigError, IntegrityError, Problem
 from ..guard import ProcessGlobal
 from ..model_config import ModelConfig
 from ..registry import Registry
+from ._directories import (
+    check_adapters,
+    check_index,
+    check_no_code,
+    naming_broken_files,
+    pickle_allowed,
+    read_json,
+    require_allowed,
+)
 from ._framework import Released, device_of, first_run, options, register_for_card
 from ._torch import (
     GROUP,
     TORCH_GLOBALS,
     Dtype,
-    check_adapters,
     check_devices,
-    check_index,
-    check_no_code,
     emptying_card,
     give_back_card,
     import_transformers,
-    naming_broken_files,
-    pickle_allowed,
-    read_json,
-    require_allowed,
     require_device,
 )
 
