@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import made as make
+import made_tabular as make_tabular
 import pytest
 from loading import Loader
 
@@ -25,3 +26,19 @@ def loader() -> Loader:
 def bert(made: Path) -> Path:
     """A tiny BERT with its tokenizer, which nobody changes."""
     return make.bert(made / "bert")
+
+
+@pytest.fixture(scope="session")
+def forests(made: Path) -> Path:
+    """A directory with the same forest in both formats."""
+    return make_tabular.forests(made / "sklearn")
+
+
+@pytest.fixture
+def skops_file(forests: Path) -> Path:
+    return forests / "forest.skops"
+
+
+@pytest.fixture
+def joblib_file(forests: Path) -> Path:
+    return forests / "forest.joblib"

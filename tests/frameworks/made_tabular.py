@@ -29,6 +29,18 @@ def forest(trees: int = 3, *, count: int = 200, copies: int = 1) -> Any:
     return made
 
 
+def forests(directory: Path) -> Path:
+    """Write the same forest in both formats of scikit-learn."""
+    import joblib
+    import skops.io
+
+    directory.mkdir()
+    made = forest()
+    skops.io.dump(made, directory / "forest.skops")
+    joblib.dump(made, directory / "forest.joblib")
+    return directory
+
+
 def xgboost_booster(*, depth: int = 3, count: int = 200, copies: int = 1) -> Any:
     """Return a booster of XGBoost; copies of its trees make it as big as by training."""
     import xgboost
