@@ -15,6 +15,7 @@ import pytest
 
 from anyload import (
     ConfigError,
+    Initializer,
     IntegrityError,
     LocalBackend,
     MissingExtraError,
@@ -23,6 +24,8 @@ from anyload import (
     WrongDeviceError,
 )
 from anyload.adapters import _framework as framework
+from anyload.adapters._first_run import first_run
+from anyload.adapters._memory import give_back_memory
 from anyload.adapters.cuda import CudaBackend
 from anyload.config import BackendConfig, Count
 
@@ -207,9 +210,9 @@ def test_memory_is_given_back_where_the_c_library_can(monkeypatch: pytest.Monkey
     library = types.SimpleNamespace(malloc_trim=trimmed.append)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
     monkeypatch.setattr(sys, "platform", "linux")
-    framework.give_back_memory()
+    give_back_memory()
     monkeypatch.setattr(sys, "platform", "darwin")
-    framework.give_back_memory()
+    give_back_memory()
     assert trimmed == [0]
 
 
@@ -219,41 +222,92 @@ def test_one_line_of_an_error_is_enough() -> None:
     assert framework.one_line(EOFError()) == "EOFError"
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        type("OutOfMemoryError", (RuntimeError,), {})("no room"),
-        RuntimeError("CUDA error: out of memory"),
-        RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
-        RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"
-        ),
-        RuntimeError(
-            "[ONNXRuntimeError] : 1 : FAIL : Failed to allocate memory for requested buffer"
-        ),
-        ValueError("std::bad_alloc"),
-    ],
-)
-def test_a_first_run_without_memory_is_an_error(error: Exception) -> None:
-    """Whatever type it is of, and what it was using is let go of."""
-    kept: list[weakref.ref[Any]] = []
+class TestFirstRun:
+    @pytest.mark.parametrize(
+        "error",
+        [
+            MemoryError(),
+            type("OutOfMemoryError", (RuntimeError,), {})("no room"),
+            RuntimeError("CUDA error: out of memory"),
+            RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"
+            ),
+            RuntimeError(
+                "[ONNXRuntimeError] : 1 : FAIL : Failed to allocate memory for requested buffer"
+            ),
+            ValueError("std::bad_alloc"),
+        ],
+    )
+    def test_without_memory_is_an_error(self, error: Exception) -> None:
+        """Whatever type it is of, and what it was using is let go of."""
+        kept: list[weakref.ref[Any]] = []
 
-    def run() -> None:
-        tensor = set[int]()
-        kept.append(weakref.ref(tensor))
-        raise error
+        def run() -> None:
+            tensor = set[int]()
+            kept.append(weakref.ref(tensor))
+            raise error
 
-    with pytest.raises(type(error)) as caught, framework.first_run():
-        run()
-    assert caught.value is error
-    assert kept[0]() is None
+        with pytest.raises(type(error)) as caught, first_run():
+            run()
+        assert caught.value is error
+        assert kept[0]() is None
 
+    @pytest.mark.parametrize(
+        "error",
+        [
+            RuntimeError("CUDA error: no kernel image is available for execution on the device"),
+            RuntimeError("CUDA error: device-side assert triggered"),
+            type("AcceleratorError", (RuntimeError,), {})("an illegal memory access"),
+            RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+            RuntimeError("CUBLAS_STATUS_NOT_INITIALIZED when calling cublasCreate(handle)"),
+            RuntimeError("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 209: no kernel image"),
+            AssertionError("Torch not compiled with CUDA enabled"),
+            NotImplementedError("Could not run 'quantized::linear' with arguments from 'CUDA'"),
+        ],
+    )
+    def test_that_the_device_cannot_do_is_an_error(self, error: Exception) -> None:
+        """The model would fail on every input."""
+        with pytest.raises(type(error)) as caught, first_run():
+            raise error
+        assert caught.value is error
 
-def test_a_first_run_may_fail_otherwise() -> None:
-    """What was made up for it may be no valid input."""
-    with framework.first_run():
-        raise ValueError("index out of range")
+    @pytest.mark.parametrize(
+        "error", [ImportError("no module"), OSError("a read failed"), IntegrityError("a", "b")]
+    )
+    def test_for_which_something_is_missing_is_an_error(self, error: Exception) -> None:
+        """What was made up for it is no reason for that."""
+        with pytest.raises(type(error)), first_run():
+            raise error
+
+    async def test_that_fails_otherwise_is_reported(self) -> None:
+        """What was made up for it may be no valid input; the model is there, and it is told."""
+
+        class Picky:
+            @classmethod
+            def load(cls, config: ModelConfig) -> Picky:
+                return cls()
+
+            def warmup(self) -> None:
+                with first_run():
+                    raise ValueError("index 0 is out of range\nand more")
+
+        registry = Registry()
+        registry.module("picky")(Picky)
+        async with (
+            Initializer(registry) as initializer,
+            initializer.init_each([ModelConfig("picky")]) as outcomes,
+        ):
+            (outcome,) = [outcome async for outcome in outcomes]
+        assert isinstance(outcome.value, Picky)
+        (warning,) = outcome.report.observed.warnings
+        assert warning.startswith("its first run, on an input that was made up, failed with ")
+        assert warning.endswith(" ValueError: index 0 is out of range")
+
+    def test_that_works_is_silent(self) -> None:
+        """Nothing is raised, nothing is told."""
+        with first_run():
+            pass
 
 
 class TestReleased:

@@ -97,8 +97,11 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "__init__",
             "adapters.__init__",
             "adapters._framework",
+            "adapters._memory",
+            "adapters._first_run",
             "adapters.cuda",
             "adapters._directories",
+            "adapters._hub",
             "adapters._torch",
             *(f"adapters.{name}" for name in ADAPTERS),
             *(

@@ -151,7 +151,7 @@ async def test_weights_outside_of_its_directory_are_refused(
 async def test_a_first_run_without_memory_fails_the_attempt(
     loader: Loader, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is no type for it; whatever else is said of zeros is nobody's fault."""
+    """There is no type for it; whatever else is said of zeros is nobody's fault, and told."""
     says = "Failed to allocate memory for requested buffer of size 2147483648"
 
     def run(self: object, *arguments: object) -> None:
@@ -160,7 +160,9 @@ async def test_a_first_run_without_memory_fails_the_attempt(
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", run)
     assert await loader.error("onnx", model) == f"RuntimeError: {says}"
     says = "INVALID_ARGUMENT : indices element out of data bounds"
-    await loader.load("onnx", model)
+    _, report = await loader.load("onnx", model)
+    (warning,) = report.observed.warnings
+    assert warning.endswith(f"failed with RuntimeError: {says}")
 
 
 async def test_magika_loads_and_infers(loader: Loader) -> None:

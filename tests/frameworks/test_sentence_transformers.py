@@ -263,3 +263,13 @@ async def test_settings_that_lead_elsewhere_are_refused(
         await loader.load("sentence-transformers", copy)
     reason = caught.value.attempts[-1].reason
     assert reason == f"IntegrityError: {path}: its {what}, which leads elsewhere"
+
+
+async def test_a_tokenizer_without_a_vocabulary_is_an_error(loader: Loader, copy: Path) -> None:
+    """The framework would make up one that knows no word, and vectors that mean nothing."""
+    for path in copy.rglob("tokenizer.json"):
+        path.unlink()
+    (settings,) = copy.rglob("tokenizer_config.json")
+    settings.write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    reason = await loader.error("sentence-transformers", copy)
+    assert "there is no vocabulary for its BertTokenizer" in reason

@@ -218,3 +218,73 @@ async def test_components_of_a_wrong_shape_are_told(
     reason = await loader.error("spacy", copy)
     assert reason.startswith("IntegrityError: ")
     assert says in reason
+
+
+class TestFunctions:
+    """A config.cfg names functions, which are called as the pipeline is made."""
+
+    READS = '@readers = "srsly.read_json.v1"\npath = "{}"'
+
+    @pytest.fixture
+    def elsewhere(self, tmp_path: Path) -> Path:
+        """A path that is not in the pipeline, where nothing is."""
+        return tmp_path / "elsewhere.json"
+
+    @pytest.mark.parametrize(
+        ("section", "content", "named"),
+        [
+            ("components.sentencizer.punct_chars", READS, "@readers = 'srsly.read_json.v1'"),
+            ("nlp.after_creation", READS, "@readers = 'srsly.read_json.v1'"),
+            (
+                "nlp.after_creation",
+                '@callbacks = "spacy.copy_from_base_model.v1"\ntokenizer = "{}"',
+                "@callbacks = 'spacy.copy_from_base_model.v1'",
+            ),
+            (
+                "nlp.after_creation",
+                '@loggers = "spacy.ConsoleLogger.v3"\noutput_file = "{}"',
+                "@loggers = 'spacy.ConsoleLogger.v3'",
+            ),
+            (
+                "components.sentencizer.punct_chars",
+                '@misc = "spacy.KBFromFile.v1"\nkb_path = "{}"',
+                "@misc = 'spacy.KBFromFile.v1'",
+            ),
+        ],
+    )
+    async def test_that_read_or_write_elsewhere_are_refused(
+        self, section: str, content: str, named: str, loader: Loader, copy: Path, elsewhere: Path
+    ) -> None:
+        """They are not called: what they would say of a missing file is not what is said."""
+        add(copy, section, content.format(elsewhere))
+        reason = await loader.error("spacy", copy)
+        assert reason.startswith(f"IntegrityError: {copy / 'config.cfg'}: its {named} may read or")
+        assert not elsewhere.exists()
+
+    async def test_of_another_section_are_seen_where_it_is_used(
+        self, loader: Loader, copy: Path, elsewhere: Path
+    ) -> None:
+        """A value may stand for a section that a load does not look at."""
+        add(copy, "corpora.other", self.READS.format(elsewhere))
+        await loader.load("spacy", copy)
+        config = copy / "config.cfg"
+        text = config.read_text().replace("punct_chars = null", "punct_chars = ${corpora.other}")
+        config.write_text(text)
+        assert "its @readers = 'srsly.read_json.v1'" in await loader.error("spacy", copy)
+
+
+def add(pipeline: Path, section: str, content: str) -> None:
+    """Put a section into a pipeline's config.cfg, for the value that was there."""
+    config = pipeline / "config.cfg"
+    above, _, name = section.rpartition(".")
+    head, start, rest = config.read_text().partition(f"[{above}]\n")
+    lines = [line for line in rest.splitlines() if not line.startswith(f"{name} = null")]
+    config.write_text(f"{head}{start}" + "\n".join([*lines, f"[{section}]", content, ""]))
+
+
+async def test_a_component_is_not_named_as_a_place_elsewhere(loader: Loader, copy: Path) -> None:
+    """The framework reads the directory of that name."""
+    config = copy / "config.cfg"
+    config.write_text(config.read_text().replace("textcat", "/models/other"))
+    reason = await loader.error("spacy", copy)
+    assert reason == f"IntegrityError: {config}: its component '/models/other' leaves the directory"

@@ -271,3 +271,49 @@ async def test_a_tokenizer_that_fails_in_the_warm_up_is_nobodys_fault(
 
     monkeypatch.setattr("transformers.PreTrainedTokenizerBase.__call__", call)
     await loader.load("transformers", bert)
+
+
+class TestVocabulary:
+    """The framework makes one up where there is none, and says nothing."""
+
+    @pytest.mark.parametrize(
+        ("kind", "files"),
+        [
+            ("BertTokenizer", "tokenizer.json or vocab.txt"),
+            ("GPT2Tokenizer", "tokenizer.json or vocab.json"),
+            ("LlamaTokenizer", "tokenizer.json or tokenizer.model"),
+        ],
+    )
+    async def test_that_is_missing_is_an_error(
+        self, kind: str, files: str, loader: Loader, copy: Path
+    ) -> None:
+        """It names the files that could have it; the model itself still loads alone."""
+        tokenizer_of(copy, kind)
+        reason = await loader.error("transformers", copy)
+        what = f"there is no vocabulary for its {kind}, no {files}"
+        assert reason == f"IntegrityError: {copy}: {what}"
+        loaded, _ = await loader.load("transformers", copy, processor="none")
+        assert loaded.processor is None
+
+    @pytest.mark.parametrize("kind", ["ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer"])
+    async def test_that_is_computed_needs_no_file(
+        self, kind: str, loader: Loader, copy: Path
+    ) -> None:
+        """These kinds have one, of bytes or letters."""
+        tokenizer_of(copy, kind)
+        loaded, _ = await loader.load("transformers", copy)
+        assert type(loaded.processor).__name__ == kind
+        assert len(loaded.processor("cat").input_ids) >= 3
+
+    async def test_of_words_in_a_list_is_one(self, loader: Loader, copy: Path) -> None:
+        """As it was saved before there was one file for all of a tokenizer."""
+        tokenizer_of(copy, "BertTokenizer")
+        (copy / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "cat"]))
+        loaded, _ = await loader.load("transformers", copy)
+        assert loaded.processor("cat").input_ids == [2, 4, 3]
+
+
+def tokenizer_of(directory: Path, kind: str) -> None:
+    """Have a directory say of which kind its tokenizer is, and nothing more of it."""
+    (directory / "tokenizer.json").unlink()
+    (directory / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))

@@ -23,6 +23,8 @@ _READ = (
 # Keys with which a file of the model asks for code, wherever in it they are.
 _CODE_KEYS = ("trust_remote_code", "use_kernels", "kernel_config")
 _VOCABULARIES = ("tokenizer.json", "vocab.json")
+# What a tokenizer of any kind is made of too: of other versions, and of other libraries.
+_ANY_VOCABULARY = ("tokenizer*.json", "tokenizer.model*", "tekken.json", "tiktoken.model")
 
 
 def require_allowed(config: ModelConfig, path: Path, allowed: bool, what: str) -> None:
@@ -177,6 +179,30 @@ def _code_key(content: Any) -> str | None:
         if (key in _CODE_KEYS and value) or kernel or whole:
             return key
     return None
+
+
+def require_vocabulary(tokenizer: Any, directory: Path) -> None:
+    """Raise for a tokenizer of transformers without a vocabulary, if its kind has one.
+
+    Where there is none the framework makes one up, of the special tokens, and says nothing. Kinds
+    that compute it from the text, such as ByT5's, name no files.
+
+    Args:
+        tokenizer: any; what names no files, or is none of transformers, is fine.
+        directory: what it was loaded from.
+
+    Raises:
+        IntegrityError: none of the files that could have it is there.
+    """
+    kinds = getattr(type(tokenizer), "vocab_files_names", None) or {}
+    # The others say how to cut words up, or are settings.
+    wanted = {name for kind, name in kinds.items() if "vocab" in kind or kind == "tokenizer_file"}
+    known = (*wanted, *_ANY_VOCABULARY)
+    here = {file.name for file in directory.iterdir() if file.is_file()} - {"tokenizer_config.json"}
+    if wanted and not any(fnmatch(name, one) for name in here for one in known):
+        what = f"there is no vocabulary for its {type(tokenizer).__name__}"
+        names = " or ".join(sorted({*wanted, "tokenizer.json"}))
+        raise IntegrityError(str(directory), f"{what}, no {names}")
 
 
 @contextmanager

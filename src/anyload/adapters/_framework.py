@@ -1,19 +1,14 @@
-"""What the adapters share: importing a framework, reading options, finding files, giving back."""
+"""What the adapters share: importing a framework, reading options, finding files, letting go."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import os
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from .._load.stacks import forget_frames
 from ..config import BackendConfig, validate_backend_config
 from ..contracts import Backend
 from ..errors import IntegrityError, MissingExtraError, WrongDeviceError
@@ -21,22 +16,6 @@ from ..model_config import ModelConfig
 from ..registry import Registry
 
 Options = TypeVar("Options", bound=BackendConfig)
-
-NO_MEMORY = (
-    *("out of memory", "out_of_memory", "not enough memory", "can't allocate memory"),
-    *("failed to allocate memory", "bad_alloc", "bad allocation", "alloc_failed"),
-)
-"""What frameworks, and libraries below them, say where memory runs out; few have a type for it."""
-
-
-class TrimOptions(BackendConfig):
-    """What the adapters let a model config say whose models come in many small pieces.
-
-    Args:
-        trim_memory: whether `release` gives free memory back to the system.
-    """
-
-    trim_memory: bool = True
 
 
 def register_for_card(registry: Registry, module_id: str, cls: type) -> None:
@@ -115,46 +94,10 @@ def check_device(asked: str, got: object) -> None:
         raise WrongDeviceError(asked, str(got))
 
 
-@contextmanager
-def first_run() -> Iterator[None]:
-    """Let the first run of a model fail: what was made up for it may be no valid input.
-
-    Raises:
-        Exception: memory ran out; the next backend may have room.
-    """
-    try:
-        yield
-    except Exception as error:
-        if ran_out_of_memory(error):
-            forget_frames(error)  # so that the release that follows gives back all of it
-            raise
-
-
-def ran_out_of_memory(error: Exception) -> bool:
-    """Return whether an error is about memory, of the processor or of a card."""
-    # torch's type, without an import of torch.
-    typed = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return typed or says(error, NO_MEMORY)
-
-
 def says(error: Exception, words: Iterable[str]) -> bool:
     """Return whether an error's text has one of these words in it; they are in lower case."""
     text = str(error).lower()
     return any(one in text for one in words)
-
-
-def give_back_memory() -> None:
-    """Collect garbage and have the C library give free memory back to the system.
-
-    glibc keeps what was freed for the next allocation; for models that came in many small pieces
-    that is most of their memory. Some stays in the arenas of other threads; with
-    ``MALLOC_ARENA_MAX=1`` in the environment there is one arena, and nothing stays. Elsewhere than
-    on Linux with glibc only garbage is collected.
-    """
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 def one_line(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from .._load.stacks import forget_frames
 from ..errors import IntegrityError, UnsafePickleError, WrongDeviceError
 from ..guard import ProcessGlobal, attribute
 from ._framework import check_device, one_line, require
+from ._hub import keep_from_hub
 
 Arguments = ParamSpec("Arguments")
 Model = TypeVar("Model")
@@ -83,7 +84,9 @@ TORCH_GLOBALS: tuple[ProcessGlobal, ...] = tuple(_patched())
 
 
 def import_transformers(extra: str) -> None:
-    """Import transformers, and silence its bars: they would be drawn over a server's log.
+    """Import transformers, keep it from the Hub, and silence its bars.
+
+    They would be drawn over a server's log.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -94,6 +97,7 @@ def import_transformers(extra: str) -> None:
     for name in ("AutoModel", "AutoTokenizer"):
         getattr(transformers, name)
     transformers.utils.logging.disable_progress_bar()
+    keep_from_hub()
 
 
 def require_device(device: str) -> None:

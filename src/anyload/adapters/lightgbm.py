@@ -9,15 +9,8 @@ from typing import Any, Self
 from ..errors import IntegrityError
 from ..model_config import ModelConfig
 from ..registry import Registry
-from ._framework import (
-    Released,
-    TrimOptions,
-    give_back_memory,
-    one_file,
-    one_line,
-    options,
-    require,
-)
+from ._framework import Released, one_file, one_line, options, require
+from ._memory import TrimOptions, give_back_memory
 
 BEGINNING = b"tree"
 LANDMARKS = (b"\nend of trees", b"\nparameters:", b"\nend of parameters")

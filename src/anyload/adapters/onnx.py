@@ -12,17 +12,9 @@ from ..contracts import Backend
 from ..errors import ConfigError, IntegrityError, Problem, WrongDeviceError
 from ..model_config import ModelConfig
 from ..registry import Registry
-from ._framework import (
-    Released,
-    TrimOptions,
-    first_run,
-    give_back_memory,
-    one_file,
-    one_line,
-    options,
-    require,
-    says,
-)
+from ._first_run import first_run
+from ._framework import Released, one_file, one_line, options, require, says
+from ._memory import TrimOptions, give_back_memory
 
 PROVIDERS: tuple[tuple[str, str], ...] = (
     ("LOCAL", "CPUExecutionProvider"),

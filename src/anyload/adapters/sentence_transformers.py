@@ -24,8 +24,11 @@ from ._directories import (
     pickle_allowed,
     read_json,
     require_allowed,
+    require_vocabulary,
 )
-from ._framework import Released, device_of, first_run, options, register_for_card, require
+from ._first_run import first_run
+from ._framework import Released, device_of, options, register_for_card, require
+from ._hub import nothing_fetched
 from ._torch import (
     GROUP,
     TORCH_GLOBALS,
@@ -101,7 +104,7 @@ class SentenceTransformersModel:
         check_no_code(directory)
         _check_weights(config, opts, directory)
         check_adapters(config, directory, opts.allow_pickle)
-        with naming_broken_files(directory):
+        with nothing_fetched(directory), naming_broken_files(directory):
             # Always with a device: without one it takes whatever card there is.
             model = SentenceTransformer(
                 str(directory),
@@ -110,6 +113,9 @@ class SentenceTransformersModel:
                 trust_remote_code=False,
                 model_kwargs=model_options,
             )
+        for part in model:
+            tokenizer = getattr(part, "tokenizer", None)
+            require_vocabulary(tokenizer, Path(getattr(tokenizer, "name_or_path", directory)))
         model.eval()
         check_devices(device, model.parameters())
         return cls(model, str(model.device))

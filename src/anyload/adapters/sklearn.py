@@ -23,15 +23,8 @@ from .. import report_warning
 from ..errors import ConfigError, IntegrityError, Problem, UnsafePickleError
 from ..model_config import ModelConfig
 from ..registry import Registry
-from ._framework import (
-    Released,
-    TrimOptions,
-    give_back_memory,
-    one_file,
-    one_line,
-    options,
-    require,
-)
+from ._framework import Released, one_file, one_line, options, require
+from ._memory import TrimOptions, give_back_memory
 
 CHUNK = 1 << 20
 LOOKED_THROUGH = 256 * CHUNK

@@ -12,19 +12,19 @@ from .. import report_warning
 from ..errors import ConfigError, IntegrityError, Problem
 from ..model_config import ModelConfig
 from ..registry import Registry
-from ._framework import (
-    Released,
-    TrimOptions,
-    give_back_memory,
-    one_line,
-    options,
-    require,
-    total_size,
-)
+from ._directories import pairs_in
+from ._framework import Released, one_line, options, require, total_size
+from ._memory import TrimOptions, give_back_memory
 
 NOT_THE_FILES = ("[E002]", "[E893]", "[E1042]")
 """spaCy's codes for a component or function that no installed package registers, and for options
 that contradict each other."""
+
+FOR_TRAINING = ("@readers", "@loggers", "@batchers", "@augmenters", "@datasets")
+"""Registries whose functions a pipeline has no use for that is trained: they take paths."""
+
+ELSEWHERE = ("spacy.copy_from_base_model.", "spacy.KBFromFile.")
+"""Functions of other registries that load what is in another place."""
 
 
 class SpacyModel:
@@ -123,10 +123,13 @@ def _description(path: Path) -> tuple[dict[str, Any], list[str]]:
         place = path / "config.cfg"
         config = load_config(place)
         names, components = config["nlp"]["pipeline"], config.get("components", {})
+        whole = config.interpolate()
     except (OSError, ValueError, KeyError, TypeError, configparser.Error) as error:
         raise IntegrityError(str(place), one_line(error)) from error
     _check_meta(path / "meta.json", meta)
     _check_components(place, names, components)
+    # What a load calls functions for; the others are for training.
+    _check_functions(place, {section: whole.get(section) for section in ("nlp", "components")})
     return meta, names
 
 
@@ -157,6 +160,20 @@ def _check_components(place: Path, names: object, components: object) -> None:
             raise IntegrityError(str(place), f"its component {name!r} is not a section")
         if "source" in fields and "factory" not in fields:
             what = f"its component {name!r} has a source: it would be loaded from elsewhere"
+            raise IntegrityError(str(place), what)
+        if "/" in name or "\\" in name:
+            raise IntegrityError(str(place), f"its component {name!r} leaves the directory")
+
+
+def _check_functions(place: Path, sections: object) -> None:
+    """Raise for a function that reads or writes what is elsewhere; spaCy calls it as it is met.
+
+    Raises:
+        IntegrityError: there is one.
+    """
+    for key, value in pairs_in(sections):
+        if key in FOR_TRAINING or (key.startswith("@") and str(value).startswith(ELSEWHERE)):
+            what = f"its {key} = {value!r} may read or write files that are not in this directory"
             raise IntegrityError(str(place), what)
 
 

@@ -17,17 +17,9 @@ from ..registry import Registry
 from ._directories import (
     require_allowed,
 )
-from ._framework import (
-    Released,
-    TrimOptions,
-    device_of,
-    first_run,
-    give_back_memory,
-    one_file,
-    options,
-    register_for_card,
-    require,
-)
+from ._first_run import first_run
+from ._framework import Released, device_of, one_file, options, register_for_card, require
+from ._memory import TrimOptions, give_back_memory
 from ._torch import (
     BROKEN,
     GROUP,

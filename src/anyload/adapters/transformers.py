@@ -21,8 +21,11 @@ from ._directories import (
     pickle_allowed,
     read_json,
     require_allowed,
+    require_vocabulary,
 )
-from ._framework import Released, device_of, first_run, options, register_for_card
+from ._first_run import first_run
+from ._framework import Released, device_of, options, register_for_card
+from ._hub import nothing_fetched
 from ._torch import (
     GROUP,
     TORCH_GLOBALS,
@@ -129,7 +132,7 @@ class TransformersModel:
         check_no_code(directory)
         _check_weights(config, opts, directory)
         check_adapters(config, directory, opts.allow_pickle)
-        with naming_broken_files(directory):
+        with nothing_fetched(directory), naming_broken_files(directory):
             # On the processor first: transformers itself can only load elsewhere with accelerate.
             model, info = auto_class.from_pretrained(
                 str(directory),
@@ -140,6 +143,8 @@ class TransformersModel:
                 **arguments,
             )
             processor = _processor(directory, opts.processor)
+        # A processor is of several parts.
+        require_vocabulary(getattr(processor, "tokenizer", processor), directory)
         _report(info)
         model = model.eval().to(device)
         check_devices(device, model.parameters())

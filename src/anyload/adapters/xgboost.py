@@ -12,18 +12,17 @@ from ..contracts import Backend
 from ..errors import IntegrityError
 from ..model_config import ModelConfig
 from ..registry import Registry
+from ._first_run import first_run
 from ._framework import (
     Released,
-    TrimOptions,
     check_device,
     device_of,
-    first_run,
-    give_back_memory,
     one_file,
     options,
     register_for_card,
     require,
 )
+from ._memory import TrimOptions, give_back_memory
 
 STARTS = MappingProxyType(
     {".ubj": re.compile(rb"\{[UIilL]"), ".json": re.compile(rb"\{\s*\"")},
