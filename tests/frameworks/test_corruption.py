@@ -20,7 +20,10 @@ from pathlib import Path
 
 import corruption
 import pytest
-from corruption import LATER, LOADS, REFUSED, RIGHT, Loop, Seen, play
+import subjects
+from corruption import LOADS, Loop
+from playing import play
+from witness import LATER, REFUSED, RIGHT, Seen
 
 ROUNDS = 5
 """How many processes may be tried until one by hand shows what it is to show."""
@@ -32,7 +35,7 @@ Figures = Callable[[str, str, Seen], None]
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The models of the scenes, made in a process of its own too."""
     directory = tmp_path_factory.mktemp("corruption")
-    play(corruption.make_models, directory)
+    play(subjects.make_models, directory)
     return directory
 
 
@@ -104,8 +107,8 @@ def with_anyload(scene: Callable[[Loop], Seen], loop: Loop, figures: Figures, na
 
 
 TIED = {
-    "BERT, tied weights": (corruption.bert, "on meta, inference raises RuntimeError"),
-    "GPT-2, tied weights": (corruption.gpt2, "on meta, wrong output"),
+    "BERT, tied weights": (subjects.bert, "on meta, inference raises RuntimeError"),
+    "GPT-2, tied weights": (subjects.gpt2, "on meta, wrong output"),
 }
 """How to load them, and what they come to by hand. GPT-2 answers, and nothing raises."""
 
@@ -143,7 +146,7 @@ class TestMixedDtypes:
 
     def test_by_hand_models_come_in_other_dtypes(self, models: Path, figures: Figures) -> None:
         """Their parameters are of dtypes that other threads have asked for."""
-        scene = partial(play, corruption.parallel, corruption.mixed, models)
+        scene = partial(play, corruption.parallel, subjects.mixed, models)
         seen = by_hand(scene, lambda seen: seen.bad > 0)
         figures(self.name, BY_HAND, seen)
         assert any(" for " in outcome for outcome in seen.outcomes)
@@ -152,7 +155,7 @@ class TestMixedDtypes:
         self, models: Path, anyio_backend: Loop, figures: Figures
     ) -> None:
         """And the default dtype is afterwards what it was."""
-        scene = partial(play, corruption.parallel, corruption.mixed, models)
+        scene = partial(play, corruption.parallel, subjects.mixed, models)
         seen = with_anyload(scene, anyio_backend, figures, self.name)
         assert seen.outcomes == {RIGHT: LOADS}
 
@@ -164,7 +167,7 @@ class TestExport:
 
     def test_by_hand_loads_raise(self, models: Path, figures: Figures) -> None:
         """There is one deserializer for the process, and it is asserted that there is none yet."""
-        scene = partial(play, corruption.parallel, corruption.exported, models)
+        scene = partial(play, corruption.parallel, subjects.exported, models)
         seen = by_hand(scene, lambda seen: seen.bad > 0)
         figures(self.name, BY_HAND, seen)
         assert seen.outcomes["AssertionError: _CURRENT_DESERIALIZER is already set"] > 0
@@ -173,7 +176,7 @@ class TestExport:
         self, models: Path, anyio_backend: Loop, figures: Figures
     ) -> None:
         """One at a time."""
-        scene = partial(play, corruption.parallel, corruption.exported, models)
+        scene = partial(play, corruption.parallel, subjects.exported, models)
         seen = with_anyload(scene, anyio_backend, figures, self.name)
         assert seen.outcomes == {RIGHT: LOADS}
 

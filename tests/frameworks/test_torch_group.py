@@ -13,8 +13,9 @@ import pytest
 import torch.export
 import transformers
 from anyio import create_task_group
-from corruption import make_models, play
 from loading import Loader
+from playing import play
+from subjects import make_models
 
 from anyload import LoadError, ModelConfig
 from anyload.testing import Gate, settled, until, waits_at
