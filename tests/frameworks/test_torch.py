@@ -146,18 +146,6 @@ async def test_torchscript_loads_infers_and_is_released(loader: Loader, models: 
         loaded.model.eval()
 
 
-async def test_a_packaged_model_of_torchscript_infers(loader: Loader) -> None:
-    """A model that ships inside a package."""
-    import silero_vad
-
-    path = Path(silero_vad.__file__).parent / "data" / "silero_vad.jit"
-    loaded, _ = await loader.load("torch", path, trim_memory=False)
-    speech = loaded.model(torch.zeros(1, 512), 16000)
-    assert speech.shape == (1, 1)
-    assert 0 <= speech.item() < 0.5
-    loaded.release()
-
-
 def test_each_format_declares_what_it_needs() -> None:
     """What changes torch's globals, or lets a factory use them, is alone in its group."""
     assert ExportedProgram.exclusive_group == StateDict.exclusive_group == GROUP
