@@ -66,6 +66,34 @@ class TestAdmission:
             assert not isinstance(await calls.result("m"), Exception)
             await settled(initializer)
 
+    async def test_hears_of_a_nested_load(self, gate: Gate) -> None:
+        """A load inside another makes room when it ends, though its thread goes on with that."""
+        inner, budget = Gate(), Budget(2)
+
+        def nests(config: ModelConfig) -> None:
+            initializer.init_sync(ModelConfig("inner"))
+            gate.enter()
+
+        registry = Registry()
+        registry.module("outer")(does(nests))
+        registry.module("inner")(waits_at(inner))
+        registry.module("m")(returns_at_once())
+        async with (
+            Initializer(registry, admission=budget) as initializer,
+            create_task_group() as tasks,
+        ):
+            calls = Calls(tasks)
+            calls.start("outer", initializer, ModelConfig("outer"))
+            await inner.entered()
+            asked = budget.asked
+            calls.start("m", initializer, ModelConfig("m"))
+            await until(lambda: budget.asked > asked)
+            inner.open()
+            assert not isinstance(await calls.result("m"), Exception)
+            gate.open()
+            await calls.result("outer")
+            await settled(initializer)
+
     async def test_a_refused_load_lets_others_by(self) -> None:
         """A load that is refused keeps neither its slot nor its place from others."""
 

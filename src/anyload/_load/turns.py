@@ -294,6 +294,8 @@ class Turns:
         if self._admission is not None:
             self._admission.ended(turn.flight)
             self._flights.queue.ask_again()
+            # This thread itself does not look, where the turn was inside another load.
+            todo.worker = True
         if turn.seen or phase != "running":
             self._flights.unlinger(turn, todo)
         if result.observed.changes:
