@@ -82,7 +82,7 @@ class Core:
         self.turns = Turns(self.flights, self._admission, self)
         self._dispatch = Dispatch(self.flights, self.turns)
         self.workers = Workers(self, "anyload-worker")
-        self.watchdog = Watchdog(self, "anyload-watchdog")
+        self.watchdog = Watchdog(self, "anyload-watchdog", self.clock)
         self.closing = Closing(self.flights, self.turns, self._dispatch)
         self.closers = Closers(self.lock)
 

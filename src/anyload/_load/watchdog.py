@@ -7,6 +7,7 @@ import math
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
 IDLE_SECONDS = 5.0
@@ -32,11 +33,15 @@ class Watchdog:
     Args:
         ringer: whose deadlines they are.
         name: the name of the thread.
+        clock: the monotonic clock that the deadlines are on.
     """
 
-    def __init__(self, ringer: Ringer, name: str) -> None:
+    def __init__(
+        self, ringer: Ringer, name: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._ringer = weakref.ref(ringer)
         self._name = name
+        self._clock = clock
         self._changed = threading.Condition()
         self._dismissed = False
         self.running = False
@@ -76,7 +81,7 @@ class Watchdog:
         with self._changed:
             if until is not None:
                 self.wakes_at = min(self.wakes_at, until)
-            wait = self.wakes_at - time.monotonic()
+            wait = self.wakes_at - self._clock()
             if wait > 0 and not self._dismissed:
                 self._changed.wait(
                     IDLE_SECONDS if math.isinf(wait) else min(wait, threading.TIMEOUT_MAX)
@@ -107,4 +112,4 @@ def _ring(watchdog: Watchdog) -> float | None:
     except Exception:
         # A bug; the other deadlines are to be kept all the same.
         logger.exception("the watchdog goes on after an error")
-        return time.monotonic()
+        return watchdog._clock()
