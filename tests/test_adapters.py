@@ -8,6 +8,7 @@ import pickle
 import sys
 import types
 import weakref
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,35 @@ class TestRequire:
         monkeypatch.syspath_prepend(tmp_path)
         with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
             framework.require("half_installed", extra="frame")
+
+
+@pytest.mark.parametrize(
+    ("adapter", "missing", "extra"),
+    [
+        ("lightgbm.LightgbmModel", "lightgbm", "lightgbm"),
+        ("onnx.OnnxModel", "onnxruntime", "onnxruntime"),
+        ("safetensors.NumpyTensors", "numpy", "safetensors"),
+        ("safetensors.TorchTensors", "safetensors", "safetensors"),
+        ("sentence_transformers.SentenceTransformersModel", "torch", "sentence-transformers"),
+        ("sklearn.SklearnModel", "sklearn", "scikit-learn"),
+        ("spacy.SpacyModel", "spacy", "spacy"),
+        ("torch.ExportedProgram", "torch", "torch"),
+        ("torch.StateDict", "torch", "torch"),
+        ("torch.TorchScript", "torch", "torch"),
+        ("transformers.TransformersModel", "torch", "transformers"),
+        ("xgboost.XgboostModel", "xgboost", "xgboost"),
+    ],
+)
+def test_each_adapter_names_its_extra(
+    adapter: str, missing: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its framework is not installed; the adapter itself is imported without it."""
+    module, _, name = adapter.partition(".")
+    cls = getattr(import_module(f"anyload.adapters.{module}"), name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(MissingExtraError) as caught:
+        cls.prepare()
+    assert (caught.value.package, caught.value.extra) == (missing, extra)
 
 
 class Options(BackendConfig):
