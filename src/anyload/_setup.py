@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
+from ._load.files import Care
 from ._load.plan import Choice
 from ._load.slots import Limits
+from ._reading.members import ArchiveLimits
 from .config import InitializerConfig, check_backend_types, validate_backend_config
 from .errors import ConfigError, Problem, describe
 from .model_config import ModelConfig
@@ -88,6 +91,17 @@ def make_catalogue(config: InitializerConfig) -> dict[str, ModelConfig]:
         )
         for name, entry in config.models.items()
     }
+
+
+def make_care(config: InitializerConfig) -> Care:
+    """Return what is done with a model's files before its load."""
+    archives = config.archives
+    return Care(
+        config.manifests,
+        config.strict,
+        ArchiveLimits(archives.max_files, archives.max_bytes, archives.max_ratio),
+        None if archives.directory is None else os.path.abspath(archives.directory),
+    )
 
 
 def make_limits(config: InitializerConfig) -> Limits:

@@ -26,6 +26,9 @@ Text: TypeAlias = Annotated[str, Field(min_length=1), BeforeValidator(checks.tex
 Count: TypeAlias = Annotated[int, Field(ge=0, le=1024), BeforeValidator(checks.integer(0, 1024))]
 Slots: TypeAlias = Annotated[int, Field(ge=1, le=1024), BeforeValidator(checks.integer(1, 1024))]
 ImportPath: TypeAlias = Annotated[str, BeforeValidator(checks.import_path)]
+Ample: TypeAlias = Annotated[
+    int, Field(ge=1, le=2**63 - 1), BeforeValidator(checks.integer(1, 2**63 - 1))
+]
 CatalogueName: TypeAlias = Annotated[str, BeforeValidator(checks.catalogue_name)]
 
 
@@ -69,6 +72,22 @@ class CatalogueEntry(BackendConfig):
     model_backend: Text | None = None
 
 
+class ArchiveConfig(BackendConfig):
+    """How much an archive may hold that a model comes in, and where it is unpacked.
+
+    Args:
+        directory: where; the system's directory for temporary files where it is None.
+        max_files: the most members, directories included.
+        max_bytes: the most bytes of all files together, unpacked.
+        max_ratio: the most bytes, unpacked, for each byte of the archive.
+    """
+
+    directory: Annotated[Path, BeforeValidator(checks.path)] | None = None
+    max_files: Ample = 10_000
+    max_bytes: Ample = 64 * 1024**3
+    max_ratio: Ample = 200
+
+
 class InitializerConfig(BackendConfig):
     """How an initializer loads models.
 
@@ -86,6 +105,11 @@ class InitializerConfig(BackendConfig):
         model_root: the directory that every path must resolve inside.
         catalogue_only: whether names that are paths are refused; a ModelConfig given in code is
             the operator's own and passes (``model_root`` confines it all the same).
+        manifests: whether the files of a model are compared with its manifest, ``SHA256SUMS`` in
+            its directory or ``<file>.sha256`` beside a file: where there is one, always (and a
+            model without one is refused), or never.
+        strict: whether a model that everybody may write to is refused.
+        archives: how much an archive may hold, and where it is unpacked.
         modules: the class for each module id and backend type, by import path. A plain import
             path is the one for ``LOCAL``.
         backend_types: the class for each backend type, by import path.
@@ -107,6 +131,9 @@ class InitializerConfig(BackendConfig):
     guard: Literal["groups", "all", "off"] = "groups"
     model_root: Annotated[Path, BeforeValidator(checks.path)] | None = None
     catalogue_only: bool = False
+    manifests: Literal["check", "require", "off"] = "check"
+    strict: bool = False
+    archives: ArchiveConfig = ArchiveConfig()
     modules: dict[
         Text, Annotated[dict[Text, ImportPath], BeforeValidator(checks.by_backend_type)]
     ] = {}

@@ -65,7 +65,27 @@ class ModelConfig:
         from ._reading.model_files import read_model_fields  # the one import of yaml on this path
 
         directory = os.fspath(path)
-        config = cls.from_fields(read_model_fields(directory), directory)
+        return cls._of_the_model(read_model_fields(directory), directory)
+
+    @classmethod
+    def from_text(cls, text: bytes, source: str, model_path: str) -> Self:
+        """Make a config from what a model's own ``config.yml`` holds.
+
+        Args:
+            text: what it holds.
+            source: the name of the file, for errors.
+            model_path: where the model is.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        from ._reading.model_fields import parse_model_fields
+
+        return cls._of_the_model(parse_model_fields(text, source), model_path)
+
+    @classmethod
+    def _of_the_model(cls, fields: Mapping[str, Any], model_path: str) -> Self:
+        config = cls.from_fields(fields, model_path)
         object.__setattr__(config, "from_operator", False)
         return config
 

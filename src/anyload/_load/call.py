@@ -8,7 +8,8 @@ import sys
 from contextvars import ContextVar
 from typing import Any
 
-from ..errors import LoadCancelled, WrongTypeError, describe
+from ..errors import AnyloadError, LoadCancelled, WrongTypeError, describe
+from ..model_config import ModelConfig
 from ..reports import Outcome
 from .flight import Turn
 from .observing import Observing
@@ -101,14 +102,26 @@ def run_turn(turn: Turn, *, warmup: bool) -> Result:
 def _run_in_context(turn: Turn, warmup: bool) -> Result:
     _current_turn.set(turn)
     _leave_event_loop()
-    error: BaseException
-    outcome: Outcome
+    config, files = turn.flight.config, turn.flight.files
+    assert config is not None
+    if files is None:
+        return _load(turn, config, warmup)
+    result: Result | None = None
     try:
-        candidate, flight = turn.candidate, turn.flight
-        assert flight.config is not None
-        value = candidate.implementation.load(
-            flight.config, candidate.choice.backend, flight.kwargs
-        )
+        with files.opened(config) as fit:
+            result = _load(turn, fit, warmup)
+    except BaseException as error:  # about the files: what the load raises is in its result
+        if result is not None:
+            _give_back(result.value)
+        return _failed(error, unfit=error if isinstance(error, AnyloadError) else None)
+    assert result is not None
+    return result
+
+
+def _load(turn: Turn, config: ModelConfig, warmup: bool) -> Result:
+    candidate = turn.candidate
+    try:
+        value = candidate.implementation.load(config, candidate.choice.backend, turn.flight.kwargs)
         if value is None:
             return Result("declined", reason="load returned None")
         try:
@@ -119,13 +132,15 @@ def _run_in_context(turn: Turn, warmup: bool) -> Result:
             _give_back(value)
             raise
         return Result("loaded", value)
-    except LoadCancelled as raised:
-        error, outcome = raised, "cancelled"
-    except BaseException as raised:
-        # Everything else, SystemExit and KeyboardInterrupt included: what a module raises ends
-        # its attempt and nothing more.
-        error, outcome = raised, "raised"
-    return Result(outcome, reason=describe(error), stack=error_stack(error), error=error)
+    except BaseException as error:
+        # SystemExit and KeyboardInterrupt included: what a module raises ends its attempt and
+        # nothing more.
+        return _failed(error)
+
+
+def _failed(error: BaseException, unfit: AnyloadError | None = None) -> Result:
+    outcome: Outcome = "cancelled" if isinstance(error, LoadCancelled) else "raised"
+    return Result(outcome, None, describe(error), error_stack(error), error, unfit)
 
 
 def _require_type(value: Any, turn: Turn) -> None:

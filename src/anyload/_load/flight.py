@@ -6,6 +6,7 @@ Everything here is changed under the process lock only, by `flights.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -59,6 +60,18 @@ class Holder(Protocol):
         ...
 
 
+class Files(Protocol):
+    """A model's files, where something has to be done before its module may see them."""
+
+    def opened(self, config: ModelConfig) -> AbstractContextManager[ModelConfig]:
+        """Yield the config to load by, for the time of the load.
+
+        Raises:
+            AnyloadError: they are not fit to be loaded, by any backend.
+        """
+        ...
+
+
 class Flight:
     """The one running load of a key.
 
@@ -85,6 +98,7 @@ class Flight:
         "context",
         "created",
         "failure",
+        "files",
         "kwargs",
         "keys",
         "landed",
@@ -136,6 +150,7 @@ class Flight:
         self.phase: Phase = "resolving"
         self.resolve: Callable[[], Resolved | Known] | None = None
         self.config: ModelConfig | None = None
+        self.files: Files | None = None
         self.plan: Plan | None = None
         self.position = 0
         self.size = 0
@@ -191,11 +206,12 @@ class Resolved:
         plan: its plan.
         key: its key; None where it is not shared.
         size: its size on disk, in bytes.
+        files: what has to be done with its files; None for nothing.
         known: asked again under the lock whether it need not be loaded, as another flight may have
             landed meanwhile; a line that waits for nothing.
     """
 
-    __slots__ = ("config", "key", "known", "plan", "size")
+    __slots__ = ("config", "files", "key", "known", "plan", "size")
 
     def __init__(
         self,
@@ -204,8 +220,10 @@ class Resolved:
         key: Hashable | None,
         size: int,
         known: Callable[[], Known | None] | None = None,
+        files: Files | None = None,
     ) -> None:
         self.config = config
+        self.files = files
         self.plan = plan
         self.key = key
         self.size = size

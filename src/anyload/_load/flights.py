@@ -157,7 +157,8 @@ class Flights:
         if other is not None:
             self._merge(flight, other, todo)
             return
-        flight.config, flight.plan, flight.size = found.config, found.plan, found.size
+        flight.config, flight.files = found.config, found.files
+        flight.plan, flight.size = found.plan, found.size
         if found.key is not None:
             self.keys.claim(flight, found.key)
         self.advance(flight, todo)

@@ -10,20 +10,19 @@ from difflib import get_close_matches
 from pathlib import PurePath
 from typing import TypeVar
 
+from .._reading.archives import is_archive, look_through
+from .._reading.manifests import Stamp, stamp_of
+from .._reading.model_files import CONFIG_FILE
 from ..contracts import Backend
 from ..errors import AnyloadError, ConfigError, ModelNotFoundError, Problem, describe
 from ..model_config import Model, ModelConfig
 from ..registry import Implementation, Registry
-from .flight import Resolved
+from .files import Care, PackedFiles, PlainFiles
+from .flight import Files, Resolved
 from .keys import Unshareable, freeze_mapping
 from .plan import Choice, Plan, make_plan
 
-CONFIG_FILE = "config.yml"
 NOTHING: Hashable = frozenset()
-
-# What a cached fact was read from: device, inode, size, and when it was written and changed. The
-# last is the one that `cp -p`, `rsync -t` and `tar` cannot set, and that a rename sets.
-Stamp = tuple[int, int, int, int, int]
 
 MOST_CACHED = 10_000
 """How many models are remembered; a cache that is full is begun anew."""
@@ -40,15 +39,23 @@ class Source:
         key: what it says, as a part of a key; None where that cannot be.
         file: the config.yml it was read from, if it was.
         stamp: what that file was then.
+        files: what has to be done with the model's files.
     """
 
-    __slots__ = ("config", "file", "key", "stamp")
+    __slots__ = ("config", "file", "files", "key", "stamp")
 
-    def __init__(self, config: ModelConfig, file: str = "", stamp: Stamp | None = None) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        file: str = "",
+        stamp: Stamp | None = None,
+        files: Files | None = None,
+    ) -> None:
         self.config = config
         self.key = _key_of(config)
         self.file = file
         self.stamp = stamp
+        self.files = files
 
 
 class Resolver:
@@ -62,6 +69,7 @@ class Resolver:
         confined: whether every model must lie inside the root.
         catalogue_only: whether paths are refused. A config that code gives is no path: who
             writes code decides, as who writes the catalogue does.
+        care: what is done with a model's files before its load.
     """
 
     def __init__(
@@ -73,6 +81,7 @@ class Resolver:
         *,
         confined: bool = False,
         catalogue_only: bool = False,
+        care: Care = Care(),  # noqa: B008  # it cannot be changed
     ) -> None:
         self._registry = registry
         self._choices = tuple(choices)
@@ -82,7 +91,9 @@ class Resolver:
             if type(choice.backend).available is not Backend.available
         ]
         self._root = root
-        self._catalogue = {name: Source(self._rooted(entry)) for name, entry in catalogue.items()}
+        self._care = care
+        self._plain = None if care.none else PlainFiles(care, {})
+        self._catalogue = {name: self._given(entry) for name, entry in catalogue.items()}
         self._real_root = os.path.realpath(root) if confined else None
         self._catalogue_only = catalogue_only
         self._directories: dict[str, Source] = {}
@@ -149,54 +160,72 @@ class Resolver:
             if found is None and not isinstance(model, ModelConfig):
                 raise ModelNotFoundError(label, f"there is no {config.model_path}")
             size = found or 0
-        plan = self._plan(config, label, self._unavailable() if self._asked else {})
+        unavailable = self._unavailable() if self._asked else {}
+        if isinstance(source.files, PackedFiles) and self._registry.varies(config.module_id):
+            # Which variant of a module it is for is to be told by its files.
+            with source.files.opened(config) as unpacked:
+                plan = self._plan(unpacked, label, unavailable)
+        else:
+            plan = self._plan(config, label, unavailable)
         key = _key(source, place, kwargs) if shared and place is not None else None
-        return Resolved(config, plan, key, size)
+        return Resolved(config, plan, key, size, files=source.files)
 
-    def _rooted(self, config: ModelConfig) -> ModelConfig:
-        """Return a config with its path, if it has one, made absolute."""
+    def _given(self, config: ModelConfig) -> Source:
+        """Return what a config of the operator's says, its path, if it has one, made absolute."""
         if config.model_path is None:
-            return config
+            return Source(config)
         path = os.path.join(self._root, config.model_path)
-        return config if path == config.model_path else config.at(path)
+        rooted = config if path == config.model_path else config.at(path)
+        return Source(rooted, files=self._plain)
 
     def _source(self, model: Model, label: str) -> Source:
         if isinstance(model, ModelConfig):
-            return Source(self._rooted(model))
+            return self._given(model)
         entry = self._catalogue.get(label) if isinstance(model, str) else None
         if entry is not None:
             return entry
         if self._catalogue_only:
             known = ", ".join(sorted(self._catalogue)) or "nothing"
             raise ModelNotFoundError(label, f"the catalogue has {known}, and paths are refused")
-        return self._from_directory(label)
+        return self._from_disk(label)
 
-    def _from_directory(self, label: str) -> Source:
+    def _from_disk(self, label: str) -> Source:
+        """Return what a directory's config.yml says, or that of an archive."""
         known = self._directories.get(label)
-        file = self._config_file(label) if known is None else known.file
+        file = self._file_to_read(label) if known is None else known.file
         if self._real_root is not None:
-            self._real_path(os.path.dirname(file), label)
+            self._real_path(_model_of(file), label)
         try:
-            stamp = _stamp(os.lstat(file))
+            # A config.yml that is a link is refused; an archive may be one.
+            stamp = stamp_of(os.stat(file, follow_symlinks=_model_of(file) == file))
         except (OSError, ValueError):
             stamp = None  # reading it says what is wrong with it
         if known is not None and known.stamp == stamp:
             return known
-        directory = os.path.dirname(file)
         if known is not None:
             # Gone, perhaps. What is not asked for again is dropped when the cache is full.
             self._directories.pop(label, None)
-            self._places.pop(directory, None)
-        source = Source(self._read(directory, label), file, stamp)
+            self._places.pop(_model_of(file), None)
+        source = self._read(file, label, stamp)
         if stamp is not None:
             _remember(self._directories, label, source)
         return source
 
-    def _read(self, directory: str, label: str) -> ModelConfig:
+    def _read(self, file: str, label: str, stamp: Stamp | None) -> Source:
+        model = _model_of(file)
+        if model == file:
+            contents = look_through(file, self._care.limits)
+            inside = os.path.join(file, contents.base, CONFIG_FILE)
+            config = ModelConfig.from_text(contents.config, inside, file)
+            return Source(config, file, stamp, PackedFiles(self._care, contents.base))
         try:
-            return ModelConfig.from_directory(directory)
+            config = ModelConfig.from_directory(model)
         except ModelNotFoundError as error:
             raise ModelNotFoundError(label, error.reason + self._meant(label)) from error.__cause__
+        read = {} if stamp is None else {file: stamp}
+        return Source(
+            config, file, stamp, None if self._care.none else PlainFiles(self._care, read)
+        )
 
     def _meant(self, label: str) -> str:
         """Return what is to be said, behind a reason, of the name that this may have meant."""
@@ -206,12 +235,16 @@ class Resolver:
         names = ", ".join(close)
         return f"; the catalogue has {names}" if names else "; nor is it in the catalogue"
 
-    def _config_file(self, label: str) -> str:
+    def _file_to_read(self, label: str) -> str:
+        """Return the file that says what a model is: a config.yml, or an archive with one."""
         if not label:
             raise ModelNotFoundError(label, "the name is empty")
         if "\0" in label or "\n" in label:
             raise ModelNotFoundError(label, "a path cannot hold a NUL or a newline")
-        return os.path.join(self._root, label, CONFIG_FILE)
+        path = os.path.join(self._root, label)
+        if is_archive(path) and not os.path.isdir(path) and os.path.lexists(path):
+            return path
+        return os.path.join(path, CONFIG_FILE)
 
     def _place(self, path: str, label: str) -> tuple[Hashable, int | None]:
         """Return where the model is, as a part of a key, and its size; None if nothing is there."""
@@ -222,7 +255,7 @@ class Resolver:
             return self._real_path(path, label), None
         # The size of a file that grows inside an unchanged directory is noticed late; it only
         # orders loads. Where paths are confined, a cached real path would not do.
-        stamp = _stamp(status)
+        stamp = stamp_of(status)
         cached = self._places.get(path)
         if cached is not None and cached[0] == stamp and self._real_root is None:
             return cached[1], cached[2]
@@ -279,6 +312,12 @@ class Resolver:
         )
 
 
+def _model_of(file: str) -> str:
+    """Return the model that a file describes: an archive itself, or the config.yml's directory."""
+    directory, name = os.path.split(file)
+    return directory if name == CONFIG_FILE else file
+
+
 def size_on_disk(directory: str) -> int:
     """Return the bytes of all files below a directory.
 
@@ -311,16 +350,6 @@ def _unavailable(backend: Backend) -> str | None:
         return backend.available()
     except BaseException as error:
         return f"available() raised {describe(error)}"
-
-
-def _stamp(status: os.stat_result) -> Stamp:
-    return (
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
 
 
 def _remember(cache: dict[K, T], name: K, fact: T) -> None:

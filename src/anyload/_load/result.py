@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..errors import AnyloadError
 from ..reports import NOTHING_OBSERVED, Observed, Outcome
 
 if TYPE_CHECKING:
@@ -19,11 +20,12 @@ class Result:
         reason: what was raised, as text.
         stack: the innermost frames of that, as text.
         error: what was raised, its frames cleared.
+        unfit: the error of a model that no backend is to load; it ends the flight.
 
     ``observed`` is what else was seen of the load.
     """
 
-    __slots__ = ("error", "observed", "outcome", "reason", "stack", "value")
+    __slots__ = ("error", "observed", "outcome", "reason", "stack", "unfit", "value")
 
     def __init__(
         self,
@@ -32,12 +34,14 @@ class Result:
         reason: str = "",
         stack: str | None = None,
         error: BaseException | None = None,
+        unfit: AnyloadError | None = None,
     ) -> None:
         self.outcome: Outcome = outcome
         self.value = value
         self.reason = reason
         self.stack = stack
         self.error = error
+        self.unfit = unfit
         self.observed: Observed = NOTHING_OBSERVED
 
 

@@ -14,6 +14,7 @@ from ..errors import describe
 from ..events import Abandoned, GlobalsChanged, Progress, Started, ThreadEnded
 from ..reports import Attempt, Observed, Outcome, innermost, seconds
 from .admission import Gatekeeper
+from .failures import again
 from .flight import Flight, Turn
 from .flights import Flights
 from .restoring import Restoring
@@ -332,6 +333,10 @@ class Turns:
                 value, result.value = result.value, None
                 reason = "its initializer was closed"
                 flights.releases.add(flight.model, turn.candidate, value, reason, todo)
+            return
+        if result.unfit is not None and flight.waiting:
+            flights.note(flight, attempt)
+            flights.settle(flight, todo, failure=again(result.unfit))
             return
         if result.outcome != "loaded":
             flights.record(flight, attempt, todo)

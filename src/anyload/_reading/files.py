@@ -1,8 +1,9 @@
-"""Read one small file that somebody else may have put there."""
+"""Open or read one file that somebody else may have put there."""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from types import MappingProxyType
@@ -61,6 +62,26 @@ def read_regular_file(
         FileRefused: the file is absent, unreadable, a directory, a symbolic link, not a regular
             file, or too large.
     """
+    with open_regular_file(path, follow_links=follow_links) as file:
+        try:
+            return _content(file, limit), os.fstat(file.fileno())
+        except OSError as error:
+            raise FileRefused(_reason(error)) from error
+
+
+def open_regular_file(path: str | os.PathLike[str], *, follow_links: bool = False) -> io.FileIO:
+    """Open a regular file for reading; it never waits, as `read_regular_file` does not.
+
+    Args:
+        path: the file.
+        follow_links: as in `read_regular_file`.
+
+    Returns:
+        The file, unbuffered.
+
+    Raises:
+        FileRefused: as in `read_regular_file`, but for its size.
+    """
     try:
         descriptor = os.open(path, _READ if follow_links else _READ | _NO_FOLLOW)
     except OSError as error:
@@ -68,13 +89,11 @@ def read_regular_file(
     except ValueError as error:  # a NUL or a lone surrogate
         raise FileRefused("not a valid path") from error
     try:
-        status = os.fstat(descriptor)
-        _require_regular(status)
-        return _content(descriptor, limit), status
-    except OSError as error:
-        raise FileRefused(_reason(error)) from error
-    finally:
+        _require_regular(os.fstat(descriptor))
+        return io.FileIO(descriptor)
+    except BaseException:
         os.close(descriptor)
+        raise
 
 
 def _require_regular(status: os.stat_result) -> None:
@@ -84,10 +103,10 @@ def _require_regular(status: os.stat_result) -> None:
         raise FileRefused("not a regular file")
 
 
-def _content(descriptor: int, limit: int) -> bytes:
+def _content(file: io.FileIO, limit: int) -> bytes:
     # The stat's size is not trusted: the file may grow, and files in /proc say 0.
     content = b""
-    while chunk := os.read(descriptor, _CHUNK):
+    while chunk := file.read(_CHUNK):
         content += chunk
         if len(content) > limit:
             raise FileRefused(f"too large: more than {limit} bytes")

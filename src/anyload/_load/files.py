@@ -1,0 +1,158 @@
+"""A model's files, made fit for its load: permitted, unpacked, as their manifest says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .._reading.archives import stem, unpack
+from .._reading.manifests import (
+    Stamp,
+    check_manifest,
+    check_unchanged,
+    files_of,
+    manifest_path,
+)
+from .._reading.members import ArchiveLimits
+from ..errors import IntegrityError
+from ..model_config import ModelConfig
+from .call import check_cancelled
+
+
+@dataclass(frozen=True)
+class Care:
+    """What an operator wants done with a model's files before its module sees them.
+
+    Args:
+        manifests: whether a manifest is checked where there is one, has to be there, or is not
+            looked for.
+        strict: whether files that everybody may write to are refused.
+        limits: how much an archive may hold.
+        unpack_directory: where archives are unpacked; None for the system's place for such things.
+    """
+
+    manifests: str = "check"
+    strict: bool = False
+    limits: ArchiveLimits = field(default_factory=ArchiveLimits)
+    unpack_directory: str | None = None
+
+    @property
+    def none(self) -> bool:
+        """Whether nothing is to be done for what is no archive."""
+        return self.manifests == "off" and not self.strict
+
+
+class PlainFiles:
+    """A directory or a file, where it is.
+
+    Args:
+        care: what is to be done with it.
+        read: what of it has been read before, and what that was then.
+    """
+
+    def __init__(self, care: Care, read: Mapping[str, Stamp]) -> None:
+        self._care = care
+        self._read = read
+
+    @contextmanager
+    def opened(self, config: ModelConfig) -> Iterator[ModelConfig]:
+        """Yield the config once its files are found to be fit; for the time of the load.
+
+        It reads all of them where there is a manifest, and looks at them again afterwards.
+
+        Raises:
+            IntegrityError: they are not, or they were changed meanwhile.
+            LoadCancelled: the load is no longer wanted.
+        """
+        model = os.fspath(config)
+        if self._care.strict:
+            require_private(model)
+        stamps: dict[str, Stamp] = {}
+        if self._care.manifests != "off":
+            manifest = manifest_path(model)
+            if os.path.lexists(manifest):
+                stamps = check_manifest(model, manifest, check_cancelled)
+                check_unchanged(self._read)
+            elif self._care.manifests == "require":
+                raise IntegrityError(manifest, "the model has no manifest, and one is required")
+        yield config
+        check_unchanged(stamps)
+
+
+class PackedFiles:
+    """An archive, unpacked into a directory of its own for each load.
+
+    Args:
+        care: what is to be done with it.
+        base: the directory in it that is the model's.
+    """
+
+    def __init__(self, care: Care, base: str) -> None:
+        self._care = care
+        self._base = base
+        self._plain = PlainFiles(care, {})
+
+    @contextmanager
+    def opened(self, config: ModelConfig) -> Iterator[ModelConfig]:
+        """Yield the config of the unpacked model; the directory is gone afterwards.
+
+        It belongs to the thread, which removes it when it really leaves the load, also if nobody
+        waits for that any more.
+
+        Raises:
+            UnsafeArchiveError: the archive is another one than was looked through.
+            IntegrityError: likewise; or as in `PlainFiles.opened`.
+            OSError: it could not be written.
+            LoadCancelled: the load is no longer wanted.
+        """
+        archive = os.fspath(config)
+        if self._care.strict:
+            require_private(archive)
+        # Nobody else may enter it. No finalizer removes it, as one of TemporaryDirectory would: a
+        # forked child would run that too, while the load goes on in its parent.
+        directory = tempfile.mkdtemp(prefix="anyload-", dir=self._care.unpack_directory)
+        try:
+            # Under its name only once it is whole: what is left behind by a process that was
+            # killed is not taken for a model.
+            unfinished = os.path.join(directory, "unfinished")
+            finished = os.path.join(directory, stem(archive))
+            os.mkdir(unfinished)
+            unpack(archive, self._care.limits, unfinished, check_cancelled)
+            os.rename(unfinished, finished)
+            with self._plain.opened(
+                config.at(os.path.normpath(os.path.join(finished, self._base)))
+            ) as fit:
+                yield fit
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def require_private(model: str) -> None:
+    """Raise for a model that everybody may change: it, what is in it, or a directory above it.
+
+    Who may write to a directory can put another file where one was; but not in a directory like
+    ``/tmp``, whose sticky bit keeps that to the owner.
+
+    Raises:
+        IntegrityError: naming the first such file or directory.
+    """
+    if os.name == "nt":  # modes say nothing there
+        return
+    real = Path(os.path.realpath(model))
+    inside = files_of(str(real), "").values() if real.is_dir() else ()
+    directories = {Path(path).parent for path in inside}
+    for path in (*real.parents, real, *sorted(directories), *map(Path, inside)):
+        try:
+            mode = path.stat().st_mode
+        except OSError as error:
+            raise IntegrityError(str(path), f"unreadable: {error.strerror}") from error
+        sticky = stat.S_ISDIR(mode) and mode & stat.S_ISVTX
+        if mode & stat.S_IWOTH and not sticky:
+            what = f"an insecure path: everybody may write to it (mode {stat.S_IMODE(mode):o})"
+            raise IntegrityError(str(path), what)

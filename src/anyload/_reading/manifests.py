@@ -1,0 +1,150 @@
+"""A model's manifest: the sha256 of each of its files, in the format of ``sha256sum``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from ..errors import IntegrityError
+from .files import FileRefused, open_regular_file, read_regular_file
+from .problems import shown
+
+MANIFEST = "SHA256SUMS"
+BESIDE = ".sha256"
+LONGEST_MANIFEST = 4 * 1024 * 1024
+CHUNK = 1024 * 1024
+
+Stamp: TypeAlias = tuple[int, int, int, int, int]
+"""What a file was: device, inode, size, and when it was written and changed. The last is what
+``cp -p``, ``rsync -t`` and ``tar`` cannot set, and what a rename sets."""
+
+_LINE = re.compile(r"([0-9a-fA-F]{64})(?: [ *](.+))?")
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """Return what tells a file from what it was before."""
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+
+
+def manifest_path(model: str) -> str:
+    """Return where a model's manifest is, if it has one: in its directory, or beside the file."""
+    return os.path.join(model, MANIFEST) if os.path.isdir(model) else model + BESIDE
+
+
+def check_manifest(model: str, manifest: str, between: Callable[[], object]) -> dict[str, Stamp]:
+    """Compare every file of a model with its manifest; it reads all of them.
+
+    Args:
+        model: the model's directory or file.
+        manifest: the path of its manifest.
+        between: called from time to time; what it raises ends this.
+
+    Returns:
+        What each file was when it was read, to be looked at again after the load.
+
+    Raises:
+        IntegrityError: a file is missing, differs, or is not in the manifest; or that cannot be
+            used.
+    """
+    said = _read(manifest, os.path.isdir(model), os.path.basename(model))
+    found = files_of(model, manifest)
+    for name in said.keys() - found.keys():
+        raise IntegrityError(os.path.join(model, name), "it is missing, and in the manifest")
+    for name in found.keys() - said.keys():
+        raise IntegrityError(found[name], "it is not in the manifest")
+    stamps = {}
+    for name, path in found.items():
+        digest, stamps[path] = _digest(path, between)
+        if digest != said[name]:
+            what = f"its sha256 is {digest} ({stamps[path][2]} bytes); the manifest says"
+            raise IntegrityError(path, f"{what} {said[name]}")
+    return stamps
+
+
+def check_unchanged(stamps: Mapping[str, Stamp]) -> None:
+    """Raise if a file is not what it was.
+
+    Raises:
+        IntegrityError: naming it.
+    """
+    for path, stamp in stamps.items():
+        try:
+            same = stamp_of(os.stat(path)) == stamp
+        except OSError:
+            same = False
+        if not same:
+            raise IntegrityError(path, "it was changed while it was loaded")
+
+
+def files_of(model: str, manifest: str) -> dict[str, str]:
+    """Return the files of a model but for its manifest, by their names with slashes.
+
+    Raises:
+        IntegrityError: a directory cannot be read, or is a link, which may lead anywhere.
+    """
+    if not os.path.isdir(model):
+        return {os.path.basename(model): model}
+    files = {}
+    todo = [("", model)]
+    while todo:
+        base, directory = todo.pop()
+        try:
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append((f"{base}{entry.name}/", entry.path))
+                    elif entry.is_dir():
+                        raise IntegrityError(entry.path, "a link to a directory")
+                    elif entry.path != manifest:
+                        files[base + entry.name] = entry.path
+        except OSError as error:
+            raise IntegrityError(directory, f"unreadable: {error.strerror}") from error
+    return files
+
+
+def _read(path: str, directory: bool, alone: str) -> dict[str, str]:
+    """Return the digests in a manifest, by name."""
+    try:
+        text, _ = read_regular_file(path, limit=LONGEST_MANIFEST)
+        lines = text.decode().splitlines()
+    except FileRefused as refused:
+        raise IntegrityError(path, refused.reason) from refused
+    except UnicodeDecodeError as error:
+        raise IntegrityError(path, "it is not UTF-8") from error
+    said: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        match = _LINE.fullmatch(line)
+        name = match and (match[2] or ("" if directory else alone)).removeprefix("./")
+        if not match or not name:
+            what = f"line {number}: expected a sha256, two spaces and a name, not {shown(line)}"
+            raise IntegrityError(path, what)
+        if name in said:
+            raise IntegrityError(path, f"line {number}: {shown(name)} is there twice")
+        said[name] = match[1].lower()
+    if not said:
+        raise IntegrityError(path, "the manifest is empty")
+    return said
+
+
+def _digest(path: str, between: Callable[[], object]) -> tuple[str, Stamp]:
+    try:
+        with open_regular_file(path, follow_links=True) as file:
+            before = stamp_of(os.fstat(file.fileno()))
+            digest = hashlib.sha256()
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+                between()
+            return digest.hexdigest(), before
+    except FileRefused as refused:
+        raise IntegrityError(path, refused.reason) from refused
+    except OSError as error:
+        raise IntegrityError(path, f"unreadable: {error.strerror}") from error

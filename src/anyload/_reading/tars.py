@@ -1,0 +1,102 @@
+"""The members of a tar archive, which may be compressed."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterator
+from functools import partial
+from typing import IO
+
+from .members import Inspection, Member
+
+LONGEST_HEADER = 16 * 1024
+"""The most bytes of one header block; names and their like take a few hundred."""
+HEADER_BYTES_PER_MEMBER = 4 * LONGEST_HEADER
+LONG_NUMBER = re.compile(rb"[0-9]{64}")
+CHUNK = 1024 * 1024
+
+
+def tar_members(file: IO[bytes], inspection: Inspection) -> Iterator[Member]:
+    """Yield the members of an open archive, each once it is found to be harmless.
+
+    Args:
+        file: the archive, or what decompresses it.
+        inspection: takes each member.
+
+    Raises:
+        UnsafeArchiveError: one is not.
+        Exception: of all kinds, from `tarfile` and decompressors: the archive is broken.
+    """
+    forward = _Forward(file)
+    # What cannot be decoded becomes a lone surrogate, and is refused for that.
+    with tarfile.TarFile(
+        fileobj=forward,  # type: ignore[arg-type]  # never written to, nor closed
+        encoding="utf-8",
+        errors="surrogateescape",
+    ) as archive:
+        for info in archive:
+            forward.header_bytes = 0
+            if info.issparse() or not (info.isreg() or info.isdir()):
+                raise inspection.refuse(info.name, "is neither a file nor a directory")
+            path = inspection.place(info.name, info.size, directory=info.isdir())
+            read = partial(forward.content, info.offset_data, info.size)
+            yield Member(path, info.size, info.isdir(), read)
+        if forward.header != bytes(tarfile.BLOCKSIZE):
+            # To tarfile a header that is cut short, or none, is as good an end as any.
+            raise EOFError("it has no end")
+
+
+class _Forward:
+    """A file that is read from front to back, and of whose headers little is taken at once.
+
+    It is what keeps `tarfile` from going in circles, from reading on for ever behind the end, and
+    from having a header of any length in memory: CVE-2019-20907, CVE-2024-6232, CVE-2025-8194 and
+    what is like them.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._wanted = self._at = 0
+        self._last = b""
+        self.header = b""
+        self.header_bytes = 0
+
+    def tell(self) -> int:
+        return self._wanted
+
+    def seek(self, position: int) -> None:
+        self._wanted = position
+
+    def read(self, size: int) -> bytes:
+        """Return bytes of headers."""
+        self.header_bytes += size
+        if not 0 <= size <= LONGEST_HEADER or self.header_bytes > HEADER_BYTES_PER_MEMBER:
+            raise ValueError("its headers are too long")
+        if size == 1 and self._wanted == self._at - 1:
+            # tarfile looks at the last byte before the next header: a decompressor that went back
+            # for it would begin anew.
+            self._wanted += 1
+            return self._last
+        data = self._take(size)
+        if size > tarfile.BLOCKSIZE and LONG_NUMBER.search(data):
+            raise ValueError("a header has a number of 64 digits")
+        self.header = data
+        return data
+
+    def content(self, start: int, size: int) -> Iterator[bytes]:
+        """Yield the bytes of a member."""
+        self.seek(start)
+        while size and (chunk := self._take(min(size, CHUNK))):
+            size -= len(chunk)
+            yield chunk
+
+    def _take(self, size: int) -> bytes:
+        if self._wanted < self._at:
+            raise ValueError("its headers lead backwards")
+        if self._wanted > self._at:
+            self._file.seek(self._wanted)
+        data = self._file.read(size)
+        self._at = self._wanted = self._wanted + len(data)
+        self._last = data[-1:] or self._last
+        return data

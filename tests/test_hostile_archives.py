@@ -1,0 +1,247 @@
+"""Archives that are made to keep a reader busy, or to crash it: each is refused within a second."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import socket
+import struct
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made_archives import CONFIG, KINDS, MODEL, tar_member, write_archive
+
+from anyload import IntegrityError, UnsafeArchiveError
+from anyload._reading.archives import look_through, unpack
+from anyload._reading.members import ArchiveLimits
+
+SECOND = 1.0
+BLOCK = tarfile.BLOCKSIZE
+END = bytes(2 * BLOCK)
+
+
+def header(name: str, size: int, kind: bytes) -> bytes:
+    """Return the header of a member, which may be one that `tarfile` itself would not write."""
+    info, _ = tar_member(name, type=kind)
+    raw = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    raw[124:136] = number(size)
+    raw[148:156] = b"        "
+    raw[148:156] = b"%06o\0 " % sum(raw)
+    return bytes(raw)
+
+
+def number(value: int) -> bytes:
+    """Return a number as a header has it: in octal digits, or in base 256."""
+    if 0 <= value < 8**11:
+        return b"%011o\0" % value
+    return (b"\x80" if value > 0 else b"\xff") + (value % 256**11).to_bytes(11, "big")
+
+
+def blocks(content: bytes) -> bytes:
+    return content + bytes(-len(content) % BLOCK)
+
+
+def member(name: str, content: bytes, kind: bytes = tarfile.REGTYPE) -> bytes:
+    return header(name, len(content), kind) + blocks(content)
+
+
+CONFIG_MEMBER = member("config.yml", CONFIG)
+PAX, LONG = tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME
+
+
+def pax(*records: tuple[str, str]) -> bytes:
+    """Return an extended header."""
+    content = b""
+    for key, value in records:
+        text = f" {key}={value}\n".encode()
+        length = len(text)
+        while len(str(length)) + len(text) != length:
+            length = len(str(length)) + len(text)
+        content += str(length).encode() + text
+    return member("pax", content, PAX)
+
+
+def sparse_map() -> bytes:
+    """Return a member whose map of holes, in its content, never ends."""
+    fields = [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.name", "x")]
+    return (
+        pax(*fields, ("GNU.sparse.realsize", "1")) + header("x", 10**6, tarfile.REGTYPE) + b"9" * 9
+    )
+
+
+TARS: dict[str, bytes] = {
+    "a size below nothing": header("x", -BLOCK, tarfile.REGTYPE) * 3,
+    "a long name of a size below nothing": header("x", -BLOCK, LONG) * 3,
+    "an extended header of a size below nothing": header("x", -2 * BLOCK, PAX) * 3,
+    "an unknown kind of a size below nothing": header("x", -2 * BLOCK, b"Z") * 3,
+    "a size beyond all": header("x", 256**10, tarfile.REGTYPE),
+    "a long name of a terabyte": header("x", 10**12, LONG),
+    "a long name of many megabytes": header("x", 10**7, LONG) + bytes(10**7),
+    "headers on headers": pax(("comment", "x")) * 5000,
+    "long names on long names": member("x", b"name", LONG) * 5000,
+    "a header of digits": header("pax", 10**6, PAX) + b"1" * 10**6,
+    "a short header of digits": member("pax", b"1" * 16_000, PAX) * 3,
+    "a size in an extended header": pax(("size", "-1024")) + CONFIG_MEMBER,
+    "a size that is none": pax(("size", "x")) + CONFIG_MEMBER,
+    "a size of 5000 digits": pax(("size", "9" * 5000)) + CONFIG_MEMBER,
+    "a time of 400 digits": pax(("mtime", "9" * 400)) + CONFIG_MEMBER,
+    "a map of holes without an end": sparse_map(),
+    "holes in holes": header("x", 1, tarfile.GNUTYPE_SPARSE) + (b"\xff" * BLOCK) * 5000,
+    "a global header that names a member": member("g", b"14 path=../x\n", tarfile.XGLTYPE)
+    + CONFIG_MEMBER,
+    "no header": b"\xff" * BLOCK,
+    "many members": b"".join(member(str(number), b"") for number in range(10_001)),
+}
+
+
+@pytest.fixture(params=[None, gzip.compress, bz2.compress, lzma.compress], ids=str)
+def compressed(request: pytest.FixtureRequest) -> Callable[[bytes], tuple[str, bytes]]:
+    """Return a tar archive's kind and content."""
+    compress = request.param
+    kinds = {None: ".tar", gzip.compress: ".tgz", bz2.compress: ".tbz2", lzma.compress: ".txz"}
+    return lambda content: (kinds[compress], compress(content) if compress else content)
+
+
+def refused(archive: Path) -> IntegrityError | UnsafeArchiveError:
+    """Return the error of an archive, which comes soon."""
+    began = time.perf_counter()
+    with pytest.raises((IntegrityError, UnsafeArchiveError)) as caught:
+        look_through(str(archive), ArchiveLimits())
+    assert time.perf_counter() - began < SECOND * 3  # three, as this may be a busy machine
+    assert isinstance(caught.value, IntegrityError | UnsafeArchiveError)
+    return caught.value
+
+
+@pytest.mark.parametrize("case", TARS)
+def test_a_tar(case: str, compressed: Callable[[bytes], tuple[str, bytes]], tmp_path: Path) -> None:
+    """It is refused, whatever `tarfile` would make of it, first or last."""
+    for place, content in enumerate((TARS[case] + CONFIG_MEMBER, CONFIG_MEMBER + TARS[case])):
+        kind, packed = compressed(content + END)
+        archive = tmp_path / f"{place}{kind}"
+        archive.write_bytes(packed)
+        refused(archive)
+
+
+def test_a_tar_of_one_enormous_hole(tmp_path: Path) -> None:
+    """Zeros without an end, behind one header: what is promised is weighed, not what is there."""
+    archive = tmp_path / "model.tar.gz"
+    with gzip.open(archive, "wb") as file:
+        file.write(CONFIG_MEMBER + header("zeros", 10**8, tarfile.REGTYPE))
+        for _ in range(100):
+            file.write(bytes(10**6))
+        file.write(END)
+    assert "max_ratio" in str(refused(archive))
+
+
+def entries(count: int) -> bytes:
+    """Return the table of contents of a zip archive that has nothing else."""
+    entry = struct.pack("<4s4B4H3L5H2L", b"PK\1\2", 20, 0, 20, 0, *[0] * 14) + b"x"
+    entry = entry[:28] + struct.pack("<H", 1) + entry[30:]
+    table = entry * count
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, len(table), 0, 0)
+    return table + end
+
+
+def zipped(level: int = 9) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=level) as archive:
+            archive.writestr("config.yml", CONFIG)
+            archive.writestr("zeros", bytes(30_000_000))
+
+    return write
+
+
+def overlapping(path: Path) -> None:
+    """Write many members that are all the same bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.yml", CONFIG)
+        archive.writestr("0", bytes(1_000_000))
+        shared = archive.infolist()[-1]
+        for number in range(1, 1000):
+            info = zipfile.ZipInfo(str(number))
+            info.compress_type = shared.compress_type
+            for name in ("header_offset", "CRC", "compress_size", "file_size"):
+                setattr(info, name, getattr(shared, name))
+            archive.filelist.append(info)
+
+
+ZIPS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "a bomb": ("max_ratio", zipped()),
+    "overlapping members": ("max_ratio", overlapping),
+    "400,000 entries": ("at most 16777216", lambda path: path.write_bytes(entries(400_000))),
+    "no entries but a table of a gigabyte": (
+        "broken",
+        lambda path: path.write_bytes(entries(1)[:-10] + struct.pack("<2LH", 2**30, 0, 0)),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ZIPS)
+def test_a_zip(case: str, tmp_path: Path) -> None:
+    """It is refused before much of it is read."""
+    what, write = ZIPS[case]
+    write(tmp_path / "model.zip")
+    assert what in str(refused(tmp_path / "model.zip"))
+
+
+def test_a_zip_that_is_shorter_than_it_says(tmp_path: Path) -> None:
+    """What it promised of a member and does not hold is missed when it is unpacked."""
+    archive = write_archive(tmp_path / "model.zip", MODEL)
+    raw = archive.read_bytes()
+    where = raw.rindex(b"PK\1\2") + 24  # the size of the last entry
+    archive.write_bytes(raw[:where] + struct.pack("<L", 1000) + raw[where + 4 :])
+    look_through(str(archive), ArchiveLimits())
+    (tmp_path / "unpacked").mkdir()
+    with pytest.raises(IntegrityError, match=r"weights/part\.bin is cut short|broken archive"):
+        unpack(str(archive), ArchiveLimits(), str(tmp_path / "unpacked"), lambda: None)
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    """It is refused at once: opening a FIFO would wait for ever."""
+    fifo, listening = tmp_path / "fifo.zip", tmp_path / "socket.tar"
+    os.mkfifo(fifo)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(listening))
+        for path in (fifo, listening):
+            assert "not a regular file" in str(refused(path))
+    assert "not found" in str(refused(tmp_path / "gone.zip"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(
+    max_examples=60, deadline=3000, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_archive_that_was_tampered_with(kind: str, tmp_path: Path, data: st.DataObject) -> None:
+    """Nothing but an error of ours comes out, and nothing is written elsewhere."""
+    whole = bytearray(write_archive(tmp_path / f"whole{kind}", MODEL).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(whole) - 1))
+        change = data.draw(st.sampled_from(["set", "cut", "insert", "double"]))
+        if change == "set":
+            whole[place] = data.draw(st.integers(0, 255))
+        elif change == "cut":
+            del whole[place : place + data.draw(st.integers(1, 600))]
+        elif change == "insert":
+            whole[place:place] = data.draw(st.binary(max_size=40))
+        else:
+            whole += whole[place : place + 600]
+        whole = whole or bytearray(b"\0")
+    archive = tmp_path / f"model{kind}"
+    archive.write_bytes(whole)
+    directory = tmp_path / "a" / "b"
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        look_through(str(archive), ArchiveLimits())
+        unpack(str(archive), ArchiveLimits(), str(directory), lambda: None)
+    except (IntegrityError, UnsafeArchiveError, FileExistsError):
+        pass
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
