@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +14,19 @@ from made_archives import (
     KINDS,
     MODEL,
     SYMLINK,
+    TARS,
     both_of,
+    tar_member,
     tar_of,
     write_archive,
+    write_tar,
     zip_of,
 )
 
 from anyload import IntegrityError, LoadCancelled, UnsafeArchiveError
 from anyload._reading.archives import Contents, is_archive, look_through, stem, unpack
 from anyload._reading.members import DEEPEST, ArchiveLimits
+from anyload._reading.tars import _Forward
 
 LIMITS = ArchiveLimits()
 Write = Callable[[Path], Path]
@@ -140,6 +145,38 @@ class TestGood:
         archive = write_archive(tmp_path / f"model{kind}", MODEL)
         with pytest.raises(OSError, match=r"No such file or directory|Not a directory"):
             unpack(str(archive), LIMITS, "/dev/null/x", nothing)
+
+
+@pytest.mark.parametrize("kind", TARS)
+def test_a_tar_of_a_directory(kind: str, tmp_path: Path) -> None:
+    """What ``tar -C model .`` writes, directories too, and files that fill their blocks."""
+    blocks = {f"part-{number}": bytes([number]) * 8192 for number in range(4)}
+    members = [tar_member(name) for name in ("./", "./empty/", "./weights/")]
+    members += [tar_member(f"./weights/{name}", content) for name, content in blocks.items()]
+    members.append(tar_member("./config.yml", CONFIG))
+    archive = write_tar(tmp_path / f"model{kind}", members)
+    assert look_through(str(archive), LIMITS) == Contents("", CONFIG)
+    files = {f"weights/{name}": content for name, content in blocks.items()}
+    assert unpacked(archive) == {**files, "config.yml": CONFIG}
+    assert (tmp_path / "unpacked" / "empty").is_dir()
+
+
+def test_a_zip_of_a_directory(tmp_path: Path) -> None:
+    """What ``zip -r`` writes, directories too."""
+    files = {"weights/": b"", "empty/": b"", **MODEL}
+    archive = write_archive(tmp_path / "model.zip", files)
+    assert look_through(str(archive), LIMITS) == Contents("", CONFIG)
+    assert unpacked(archive) == MODEL
+    assert (tmp_path / "unpacked" / "empty").is_dir()
+
+
+def test_a_tar_is_read_from_front_to_back() -> None:
+    """No header leads back, where a decompressor would begin anew, for ever."""
+    forward = _Forward(io.BytesIO(bytes(3000)))
+    forward.read(1000)
+    forward.seek(500)
+    with pytest.raises(ValueError, match="backwards"):
+        forward.read(512)
 
 
 NAMES: dict[str, tuple[str, ...]] = {

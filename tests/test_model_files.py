@@ -420,6 +420,35 @@ class TestManifest:
         async with Initializer(registry_of(sentiment=Reading)) as initializer:
             assert "not a regular file" in str(await unfit(initializer, model))
 
+    async def test_of_a_disk_that_fails(self, tmp_path: Path) -> None:
+        """The error names the file, or the directory. Address 0 of a process cannot be read."""
+        model = model_in(tmp_path)
+        write_manifest(model)
+        (model / "weights" / "part.bin").unlink()
+        (model / "weights" / "part.bin").symlink_to("/proc/self/mem")
+        async with Initializer(registry_of(sentiment=Reading)) as initializer:
+            assert "unreadable: Input/output error" in str(await unfit(initializer, model))
+
+    async def test_of_a_directory_that_vanishes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While the files are looked for: it is named."""
+        model = model_in(tmp_path)
+        write_manifest(model)
+        real = os.scandir
+
+        def scandir(path: str) -> Any:
+            if path.endswith("weights"):
+                raise FileNotFoundError(2, "No such file or directory")
+            return real(path)
+
+        async with Initializer(registry_of(sentiment=Reading)) as initializer:
+            await initializer.plan(model)
+            with monkeypatch.context() as patched:
+                patched.setattr("anyload._reading.manifests.os.scandir", scandir)
+                error = await unfit(initializer, model)
+            assert str(error) == f"{model / 'weights'}: unreadable: No such file or directory"
+
     async def test_of_links(self, tmp_path: Path) -> None:
         """A link to a file is the file; one to a directory may lead anywhere."""
         model = model_in(tmp_path)
@@ -557,6 +586,16 @@ class TestStrict:
             assert "an insecure path: everybody may write to it (mode " in str(error)
         async with Initializer(registry) as initializer:
             await initializer.init(model)
+
+    async def test_alone(self, tmp_path: Path) -> None:
+        """It does not depend on manifests, nor they on it."""
+        model = model_in(tmp_path)
+        write_manifest(model).write_bytes(b"nonsense")
+        registry = registry_of(sentiment=Reading)
+        async with Initializer(registry, strict=True, manifests="off") as initializer:
+            await initializer.init(model)
+            model.chmod(0o777)
+            assert "insecure path" in str(await unfit(initializer, model))
 
     async def test_a_sticky_directory_above(self, tmp_path: Path) -> None:
         """Only the owner may put another file where the model is: that is like ``/tmp``."""

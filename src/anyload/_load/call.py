@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import AnyloadError, LoadCancelled, WrongTypeError, describe
 from ..model_config import ModelConfig
 from ..reports import Outcome
-from .flight import Turn
+from .flight import Files, Turn
 from .observing import Observing
 from .result import Result
 from .stacks import error_stack, forget_frames
@@ -104,8 +104,15 @@ def _run_in_context(turn: Turn, warmup: bool) -> Result:
     _leave_event_loop()
     config, files = turn.flight.config, turn.flight.files
     assert config is not None
-    if files is None:
-        return _load(turn, config, warmup)
+    try:
+        if files is None:
+            return _load(turn, config, warmup)
+        return _load_from(files, turn, config, warmup)
+    finally:
+        del turn, config, files  # as in `run_turn`
+
+
+def _load_from(files: Files, turn: Turn, config: ModelConfig, warmup: bool) -> Result:
     result: Result | None = None
     try:
         with files.opened(config) as fit:
@@ -115,7 +122,10 @@ def _run_in_context(turn: Turn, warmup: bool) -> Result:
             _give_back(result.value)
         return _failed(error, unfit=error if isinstance(error, AnyloadError) else None)
     assert result is not None
-    return result
+    try:
+        return result
+    finally:
+        del files, turn, config, fit, result  # as in `run_turn`
 
 
 def _load(turn: Turn, config: ModelConfig, warmup: bool) -> Result:

@@ -142,7 +142,7 @@ def require_private(model: str) -> None:
     Raises:
         IntegrityError: naming the first such file or directory.
     """
-    if os.name == "nt":  # modes say nothing there
+    if os.name == "nt":  # pragma: no cover  # modes say nothing there
         return
     real = Path(os.path.realpath(model))
     inside = files_of(str(real), "").values() if real.is_dir() else ()

@@ -197,7 +197,7 @@ class Resolver:
             self._real_path(_model_of(file), label)
         try:
             # A config.yml that is a link is refused; an archive may be one.
-            stamp = stamp_of(os.stat(file, follow_symlinks=_model_of(file) == file))
+            stamp = stamp_of((os.stat if _model_of(file) == file else os.lstat)(file))
         except (OSError, ValueError):
             stamp = None  # reading it says what is wrong with it
         if known is not None and known.stamp == stamp:

@@ -58,7 +58,6 @@ class _Forward:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._wanted = self._at = 0
-        self._last = b""
         self.header = b""
         self.header_bytes = 0
 
@@ -73,11 +72,6 @@ class _Forward:
         self.header_bytes += size
         if not 0 <= size <= LONGEST_HEADER or self.header_bytes > HEADER_BYTES_PER_MEMBER:
             raise ValueError("its headers are too long")
-        if size == 1 and self._wanted == self._at - 1:
-            # tarfile looks at the last byte before the next header: a decompressor that went back
-            # for it would begin anew.
-            self._wanted += 1
-            return self._last
         data = self._take(size)
         if size > tarfile.BLOCKSIZE and LONG_NUMBER.search(data):
             raise ValueError("a header has a number of 64 digits")
@@ -98,5 +92,4 @@ class _Forward:
             self._file.seek(self._wanted)
         data = self._file.read(size)
         self._at = self._wanted = self._wanted + len(data)
-        self._last = data[-1:] or self._last
         return data
