@@ -29,7 +29,7 @@ TYPING_TESTS := $(wildcard tests/typing/*.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help python demo test frameworks caikit lint format docs bench bench-caikit coverage clean
+.PHONY: help python demo test torture simulation frameworks caikit lint format docs bench bench-caikit coverage clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ demo: $(DEMO_VENV)/.demo  ## load real models, in an environment of their own
 
 test: $(VENV)/.test  ## run the tests on asyncio, uvloop and trio
 	$(RUN) pytest $(TEMP) $(ARGS)
+
+torture: $(VENV)/.test  ## run the large sizes of the tests of concurrency, minutes each
+	$(RUN) tests.simulation --seeds 200
+
+simulation: $(VENV)/.test  ## play a seed of the simulation again, and print what happens: SEED=1234
+	$(RUN) tests.simulation $(SEED)
 
 frameworks: $(FRAMEWORKS_VENV)/.frameworks  ## run the tests of the adapters, with the frameworks
 	HF_HUB_OFFLINE=1 $(FRAMEWORKS_VENV)/bin/python -m pytest $(TEMP) tests/frameworks $(ARGS)

@@ -12,9 +12,10 @@ I7     a slot: test_limits.py::TestTimeout::test_the_slot_serves_the_next_load
        an admission: test_admission.py::TestAdmission::test_reconsider
 I11    the last of many callers: test_faults.py::test_a_hundred_callers_share_one_load
 I13    no next backend: test_closing.py::TestAclose::test_no_next_backend
+I16    in virtual time, one cancel at a time: simulation/test_simulation.py::test_i16_*
 I18    the loop keeps ticking: in the benchmarks, against a control in the same run
 I19    the slope of RSS: in the benchmarks
-I21    same seed, same trace: with the simulation, which is to come
+I21    same seed, same trace: simulation/test_simulation.py::test_i21_*
 I22    input order: test_bulk.py::test_models_come_by_the_objects_given_in_their_order
        in flight: test_bulk.py::test_no_more_load_at_once_than_there_are_slots
 I23    there, but not taken: test_bulk.py::test_what_landed_and_was_not_taken_is_released

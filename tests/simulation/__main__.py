@@ -1,0 +1,45 @@
+"""Plays seeds: ``python -m tests.simulation 1234``, or ``--seeds 200`` for many."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from .play import REQUESTS, play
+from .world import make_models
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("seeds", nargs="*", type=int, help="which seeds; their traces are printed")
+    parser.add_argument("--seeds", dest="many", type=int, default=0, help="how many, from 0")
+    parser.add_argument("--requests", type=int, default=REQUESTS, help="how many for each seed")
+    options = parser.parse_args()
+    began, failed, steps, seconds = time.monotonic(), [], 0, 0.0
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        make_models(root)
+        for seed in (*options.seeds, *range(options.many)):
+            played = play(seed, root, size=options.requests)
+            steps += played.steps
+            seconds += played.seconds
+            if seed in options.seeds:
+                print("\n".join(played.trace))
+                print(f"seed {seed}: {played.digest}")
+            if played.wrong:
+                failed.append(seed)
+                print(f"seed {seed} failed:", *played.wrong[:10], sep="\n  ")
+                print(f"again: make simulation SEED={seed}")
+    number = len(options.seeds) + options.many
+    print(
+        f"{number} seeds of {options.requests} requests, {steps} steps of threads, "
+        f"{seconds:.0f} virtual seconds in {time.monotonic() - began:.1f} s; {len(failed)} failed"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
