@@ -102,18 +102,20 @@ class Core:
     def work(self) -> None:
         """Do what there is to do, in a worker thread, until there is nothing left."""
         thread_id = threading.get_ident()
-        task: Task | None = None
-        while True:
-            with self.transition() as todo, self.lock:
-                if task is not None:
-                    task.finish(todo)
-                    todo.closers = True
-                task = self._dispatch.take(thread_id, todo)
-                todo.worker = todo.worker or task is not None
-            del todo  # it leads to the callers, and so to the model, of the last load
-            if task is None:
-                return
+        task = self.next_task(None, thread_id)
+        while task is not None:
             task.run()
+            task = self.next_task(task, thread_id)
+
+    def next_task(self, done: Task | None, thread_id: int) -> Task | None:
+        """Take in what a worker has done, and return what it does next; None if that is nothing."""
+        with self.transition() as todo, self.lock:
+            if done is not None:
+                done.finish(todo)
+                todo.closers = True
+            task = self._dispatch.take(thread_id, todo)
+            todo.worker = todo.worker or task is not None
+        return task
 
     def ring(self) -> float | None:
         """Act on every deadline that has passed; return when the next one is."""

@@ -54,12 +54,8 @@ class Inside:
             ClosedError: the initializer is closed.
         """
         core = self._core
-        seat = self._callers.thread_seat()
         until = None if timeout is None else core.clock() + timeout
-        with core.transition() as todo, core.lock:
-            self._callers.sit(key, begun, seat, priority, todo)
-            core.process.nested_seats[seat] = None
-            parent.nested_seats.append(seat)
+        seat = self.sit(parent, key, begun, priority)
         try:
             while not self._load_inline(seat, parent):
                 wait = None if until is None else until - core.clock()
@@ -67,9 +63,9 @@ class Inside:
                     raise TimeoutError(f"loading {seat.flight.model!r} took over {timeout} s")
                 seat.wait(wait)
         except BaseException:
-            self._rise(seat, parent, leave=True)
+            self.rise(seat, parent, leave=True)
             raise
-        self._rise(seat, parent, leave=False)
+        self.rise(seat, parent, leave=False)
         return seat
 
     def call(
@@ -85,26 +81,51 @@ class Inside:
 
     def _load_inline(self, seat: ThreadSeat, parent: Turn) -> bool:
         """Run the next attempt here, if that is possible; return whether the flight has ended."""
+        ended, task = self.look(seat, parent)
+        if task is not None:
+            task.run()
+            self.hand_in(task, seat)
+        return ended
+
+    # Its steps: each is one transition, and what is between them is up to the thread.
+
+    def sit(self, parent: Turn, key: Hashable | None, begun: Flight, priority: int) -> ThreadSeat:
+        """Take a seat in the flight of a key, for code inside a load; see `load`."""
+        core, seat = self._core, self._callers.thread_seat()
+        with core.transition() as todo, core.lock:
+            self._callers.sit(key, begun, seat, priority, todo)
+            core.process.nested_seats[seat] = None
+            parent.nested_seats.append(seat)
+        return seat
+
+    def look(self, seat: ThreadSeat, parent: Turn) -> tuple[bool, LoadTask | None]:
+        """Return whether the flight has ended, and if not, its next attempt, if it can run here.
+
+        Raises:
+            ReentrantLoadError: the load would wait for itself.
+            LoadCancelled: the load that this one is inside of is no longer wanted.
+        """
         core = self._core
-        task = None
         with core.transition(), core.lock:
             if parent.stuck or seat not in core.process.nested_seats or parent.cancelled:
                 raise LoadCancelled(f"the load of {parent.flight.model!r} is no longer wanted")
             if seat.flight.phase == "settled":
-                return True
+                return True, None
             turn = claim(seat.flight, parent, core.flights, core.turns)
-            if turn is not None:
-                core.turns.entered(turn, threading.get_ident())
-                task = LoadTask(turn, core.turns, core.limits.warmup)
-        if task is not None:
-            task.run()
-            with core.transition() as todo, core.lock:
-                task.finish(todo)
-                todo.closers = True
-            seat.wake()
-        return False
+            if turn is None:
+                return False, None
+            core.turns.entered(turn, threading.get_ident())
+            return False, LoadTask(turn, core.turns, core.limits.warmup)
 
-    def _rise(self, seat: ThreadSeat, parent: Turn, *, leave: bool) -> None:
+    def hand_in(self, task: LoadTask, seat: ThreadSeat) -> None:
+        """Take in the end of an attempt that has run here."""
+        with self._core.transition() as todo, self._core.lock:
+            task.finish(todo)
+            todo.closers = True
+        seat.wake()
+
+    def rise(self, seat: ThreadSeat, parent: Turn, *, leave: bool) -> None:
+        """Wait no more, and leave the flight if it is to go on without this load."""
         nested = self._core.process.nested_seats
         with self._core.transition() as todo, self._core.lock:
             if seat in parent.nested_seats:

@@ -43,13 +43,14 @@ class Obstacles:
         self._flights = flights
 
     def of(self, flight: Flight) -> Holder | None:
-        """Return whose thread must end before this queued flight can start."""
-        if flight.predecessors:
-            # One that is past its limit first: that one puts the flight on the clock.
-            return next(
-                (turn for turn in flight.predecessors if turn.stuck), flight.predecessors[0]
-            )
-        return self._process.obstacle(flight.candidate.resources, None)
+        """Return whose thread must end before this queued flight can start.
+
+        Of several, one that is past its limit: that one puts the flight on the clock.
+        """
+        holder = self._process.obstacle(flight.candidate.resources, None)
+        if not flight.predecessors or (holder is not None and holder.stuck):
+            return holder
+        return next((turn for turn in flight.predecessors if turn.stuck), flight.predecessors[0])
 
     def review(self, flight: Flight, todo: Todo) -> None:
         """Put a queued flight on the clock while what it waits for is itself past its limit."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import logging
 import os
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -85,6 +86,8 @@ class Process:
         self._inside: dict[object, bool] = {}
         # Who puts back what its load has changed; until then nobody else may enter such code.
         self.restoring: Holder | None = None
+        # Held while something is made that there must be one of; it may take its time.
+        self.making = threading.Lock()
 
     def others(self, core: Forkable) -> list[Forkable]:
         """Return the cores of the other initializers."""
@@ -111,16 +114,20 @@ class Process:
         self.nested_seats = {}
         self._inside = {}
         self.restoring = None
+        self.making = threading.Lock()
         for core in list(self.cores):
             core.after_fork()
 
     def obstacle(self, resources: tuple[str, ...], root: Holder | None) -> Holder | None:
-        """Return a turn of another thread that holds one of these resources."""
+        """Return a turn of another thread that holds one of these, one past its limit first."""
+        found = None
         for resource in resources:
             holder = self._holders.get(resource)
             if holder is not None and holder.root is not root:
-                return holder
-        return None
+                if holder.stuck:
+                    return holder
+                found = found or holder
+        return found
 
     def hold(self, resources: tuple[str, ...], holder: Holder) -> None:
         """Give it what its own thread does not hold yet; there must be no obstacle."""

@@ -1,0 +1,485 @@
+"""The world of the model test: real cores, and fakes for all that has a thread or a clock.
+
+Everything here is one step that a thread, a caller or the time can make. Which step comes next is
+up to `machine.py`; what must hold after each is in `promises.py`. What is to be expected is kept
+in records of our own: who is in which load, since when, and who waits for what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from played_callers import Bulk, BulkSeat, Caller, Loop
+from played_modules import (
+    CONFIGS,
+    MODELS,
+    OUTCOMES,
+    LoadEnd,
+    PlayedAdmission,
+    PlayedModel,
+    PlayedResolver,
+    Stage,
+    StepEnd,
+    make_choices,
+    make_registry,
+)
+from played_threads import Frame, InLoad, InStep, Waits, Watchdog, Worker, Workers, frame_of
+
+from anyload import AnyloadError, ClosedError, LoadCancelled, ReentrantLoadError
+from anyload._load.callers import Callers
+from anyload._load.core import Core
+from anyload._load.ending import Ending
+from anyload._load.flight import Flight, Turn
+from anyload._load.inside import Inside
+from anyload._load.process import Process
+from anyload._load.requests import Requests
+from anyload._load.slots import Limits
+from anyload._load.tasks import Task
+from anyload._load.waiters import ThreadSeat
+from anyload.events import Event
+
+Limit = float | None
+Identity = tuple[int, Hashable]
+"""What a caller asks for: of which initializer, and the model, or the key that is given."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is configured, for every initializer of a world."""
+
+    slots: int = 2
+    abandoned: int = 1
+    load_timeout: Limit = None
+    prepare_timeout: Limit = None
+    release_timeout: Limit = None
+    gpu: tuple[Limit, Limit] = (None, None)
+    local: tuple[Limit, Limit] = (None, None)
+    next_on_error: bool = True
+    warmup: bool = True
+
+
+class Home:
+    """One initializer: its core, and what the world knows of it."""
+
+    def __init__(self, world: World, number: int, settings: Settings) -> None:
+        self.number = number
+        self.limits = Limits(
+            settings.slots,
+            settings.abandoned,
+            settings.load_timeout,
+            settings.prepare_timeout,
+            settings.release_timeout,
+            settings.next_on_error,
+            settings.warmup,
+            "off",
+        )
+        choices = make_choices(world.registry, {"GPU": settings.gpu, "LOCAL": settings.local})
+        resolver: Any = PlayedResolver(world.stage, world.registry, choices)
+        self.admission = PlayedAdmission()
+        self.events: list[Event] = []
+        core = Core(world.process, self.limits, (self.events.append,), self.admission, world.clock)
+        self.core = core
+        self.workers = Workers(self, world.numbers)
+        self.watchdog = Watchdog(core)
+        fakes: tuple[Any, Any] = self.workers, self.watchdog
+        core.workers, core.watchdog = fakes
+        self.callers = Callers(core)
+        self.inside = Inside(core, self.callers)
+        self.ending = Ending(core)
+        self.requests = Requests(core, resolver)
+        self.resolver = resolver
+        self.closed = False
+        self.grace_ends: float | None = None
+        self.out_of_grace = False
+        self.left = False
+        self.closer: ThreadSeat | None = None
+        self.could_not_start = False
+
+    @property
+    def closer_woken(self) -> bool:
+        """Whether who closes it has something to look at."""
+        return self.closer is not None and not self.closer._asleep.locked()
+
+
+class World:
+    """Everything there is.
+
+    Args:
+        settings: what is configured.
+        homes: how many initializers there are.
+    """
+
+    def __init__(self, settings: Settings, homes: int = 2) -> None:
+        self.now = 0.0
+        self.settings = settings
+        self.stage = Stage()
+        self.registry = make_registry(self.stage)
+        self.process = Process()
+        self.numbers = count(1 << 60)  # no thread has such an id
+        self.homes = [Home(self, number, settings) for number in range(homes)]
+        self.loops = [Loop(), Loop()]
+        self.callers: list[Caller] = []
+        self.bulks: list[Bulk] = []
+        self.identities: dict[Flight, Identity] = {}
+        self.dispatched: dict[Flight, float] = {}
+        self.blocked_since: dict[tuple[Flight, int], float] = {}
+        self.outcomes: dict[tuple[Flight, str], str] = {}
+        self.usable: set[PlayedModel] = set()
+        self._alone = count()
+
+    def clock(self) -> float:
+        return self.now
+
+    # Looking
+
+    @property
+    def workers(self) -> list[Worker]:
+        return [worker for home in self.homes for worker in home.workers.alive]
+
+    def home_of(self, turn: Turn) -> Home:
+        return next(home for home in self.homes if home.core.turns is turn.turns)
+
+    def asked_for(self, worker: Worker) -> tuple[Home, str | None]:
+        """Return what the innermost load of a thread is of, None where it has no name."""
+        frame = worker.frames[-1]
+        assert isinstance(frame, InLoad)
+        home, (_, name) = self.home_of(frame.turn), self.identities[frame.turn.flight]
+        return home, name if name in MODELS else None
+
+    def waiting(self) -> Iterator[Caller]:
+        """Yield the callers who count as waiting for their flight."""
+        return (caller for caller in self.callers if caller.waits and not caller.seat.lost)
+
+    # Asking
+
+    def ask(
+        self, home: Home, model: str, how: str, loop: Loop | None, priority: int
+    ) -> Caller | None:
+        """One more caller asks for a model; None if the initializer is closed."""
+        key, begin, identity = self._request(home, model, how, priority)
+        caller = Caller(home, identity, None, loop, plans=how == "plan")
+        try:
+            if loop is None:
+                begun, caller.seat = begin(), home.callers.thread_seat()
+                home.callers.join_all([(key, begun, caller.seat)], priority)
+            else:
+                bell: Any = loop
+                caller.seat = home.callers.join(key, begin, bell, priority)
+        except ClosedError:
+            assert home.closed, "refused, though it is open"
+            return None
+        assert not home.closed, "let in, though it is closed"
+        self.callers.append(caller)
+        return caller
+
+    def _request(
+        self, home: Home, model: str, how: str, priority: int
+    ) -> tuple[Hashable | None, Callable[[], Flight], Identity]:
+        identity: Identity = (home.number, model)
+        if how == "plan":
+            key, begin = None, home.requests.for_plan(model, {})
+        else:
+            given = "a key" if how == "key" else None
+            named: Any = CONFIGS[model] if how == "config" else model + "/" * (how == "slash")
+            key, begin = home.requests.for_one(named, given, priority, {})
+            if given is not None:
+                identity = (home.number, "key")
+            if how == "config" and given is None:
+                identity = (home.number, next(self._alone))
+
+        def begun() -> Flight:
+            flight = begin()
+            self.identities[flight] = identity
+            return flight
+
+        return key, begun, identity
+
+    def ask_for_many(self, home: Home, models: list[str], loop: Loop) -> None:
+        """A caller asks for some models together, each under one or two names."""
+        requests = home.requests.for_bulk(0, {})
+        bulk = Bulk(requests, loop)
+        asked = []
+        for model in models:
+            request = requests.request(model, BulkSeat(requests, bulk))
+            identity = (home.number, model.rstrip("/"))
+            self.identities[request[1]] = identity
+            asked.append(request)
+            bulk.callers.append(Caller(home, identity, request[2], loop, bulk))
+        try:
+            home.callers.join_all(asked, 0)
+        except ClosedError:
+            assert home.closed
+            return
+        assert not home.closed
+        self.callers += bulk.callers
+        self.bulks.append(bulk)
+        requests.joined(asked)
+
+    def leave(self, caller: Caller) -> None:
+        """A caller is cancelled, and nobody else notices: I16."""
+        flight = caller.seat.flight
+        before = self._seen_by_others(caller)
+        caller.end("cancelled")
+        caller.home.callers.leave(caller.seat)
+        assert self._seen_by_others(caller) == before, "others noticed that a caller left"
+        if caller.loop is not None and flight.phase != "settled" and flight.waiting:
+            assert flight.seats, "those who are left have lost their seats"
+
+    def _seen_by_others(self, caller: Caller) -> list[tuple[object, ...]]:
+        flight = caller.seat.flight
+        others = [
+            other for other in self.waiting() if other is not caller and other.seat.flight is flight
+        ]
+        if not others:
+            return []
+        return [
+            (other, other.seat.flight, flight.phase, flight.turn, flight.attempts, flight.value)
+            for other in others
+        ]
+
+    def leave_bulk(self, bulk: Bulk) -> None:
+        """The caller of a bulk is cancelled, or has enough of it."""
+        bulk.left = True
+        bulk.requests.leave()
+        for caller in bulk.callers:
+            if caller.waits:
+                caller.end("cancelled")
+                if caller.seat.count:
+                    caller.home.callers.leave(caller.seat)
+
+    def take(self, caller: Caller) -> None:
+        """A caller who was woken takes what there is."""
+        seat, callers = caller.seat, caller.home.callers
+        if caller.bulk is not None:
+            caller.bulk.requests.keep(seat)
+            ((caller.value, caller.error),) = callers.take_all([seat])
+        else:
+            try:
+                caller.value = callers.take(seat)
+            except AnyloadError as error:
+                caller.error = error
+        caller.end("value" if caller.error is None else "error")
+
+    def end_loop(self, place: int) -> None:
+        """A loop ends, as it may in the middle of anything; another takes its place."""
+        loop, self.loops[place] = self.loops[place], Loop()
+        loop.ended = True
+        for bulk in self.bulks:
+            if bulk.loop is loop and not bulk.left:
+                self.leave_bulk(bulk)
+        for cohort in [caller.seat for caller in self.waiting() if caller.loop is loop]:
+            if cohort in loop.rung:
+                cohort.lose()
+        self.note_lost()
+
+    def note_lost(self) -> None:
+        """Write down who does not count any more: their loop has ended, or the load around them."""
+        for caller in self.callers:
+            if caller.waits and caller.seat.lost:
+                caller.end("lost")
+        for worker in self.workers:
+            for frame in worker.frames:
+                if isinstance(frame, Waits) and frame.caller.waits and not frame.counts:
+                    frame.caller.end("cancelled")
+
+    # Threads
+
+    def arrive(self, worker: Worker) -> None:
+        """A worker that was called looks for something to do."""
+        worker.coming = False
+        worker.home.workers.missed = False
+        self._go_on(worker, None)
+
+    def _go_on(self, worker: Worker, done: Task | None) -> None:
+        worker.asking = True
+        task = worker.home.core.next_task(done, worker.number)
+        worker.asking = False
+        if task is not None:
+            self._enter(worker, frame_of(worker.home, task, self.now))
+        elif worker.dismissed:
+            worker.home.workers.left(worker)
+
+    def _enter(self, worker: Worker, frame: Frame) -> None:
+        nested = bool(worker.frames)
+        worker.frames.append(frame)
+        if isinstance(frame, InLoad):
+            assert not frame.home.closed, "an attempt has started after the close"
+            self.dispatched.setdefault(frame.turn.flight, self.now)
+        if not nested and _is_theirs(frame):
+            inside = [other.frames[0] for other in self.workers if other.frames]
+            for other in inside:
+                if other is not frame and not isinstance(other, Waits) and _is_theirs(other):
+                    other.was_alone = False
+                    if not isinstance(frame, Waits):
+                        frame.was_alone = False
+
+    def end_step(self, worker: Worker, end: StepEnd) -> None:
+        """A thread comes out of anything but a load."""
+        frame = worker.frames.pop()
+        assert isinstance(frame, InStep)
+        self.stage.end = end
+        frame.task.run()
+        self._go_on(worker, frame.task)
+
+    def end_load(self, worker: Worker, end: LoadEnd) -> None:
+        """A thread comes out of a module's load, and has yet to tell."""
+        frame = worker.frames[-1]
+        assert isinstance(frame, InLoad)
+        flight = frame.turn.flight
+        # The load began when its thread came in: what it needs of its flight, it has had since.
+        context, flight.context = flight.context, frame.context
+        self.stage.end, self.stage.identity = end, self.identities[flight]
+        frame.task.run()
+        flight.context = context
+        frame.out = True
+
+    def put_back(self, worker: Worker) -> None:
+        """A thread that is out of a load wants to put back what the load has changed."""
+        frame, root = worker.frames[-1], worker.frames[0]
+        assert isinstance(frame, InLoad)
+        assert isinstance(root, InLoad)
+        frame.restores = frame.home.core.may_restore(frame.turn)
+        assert frame.restores == root.was_alone
+
+    def tell(self, worker: Worker) -> None:
+        """A thread tells what its load has come to, and goes on."""
+        frame = worker.frames.pop()
+        assert isinstance(frame, InLoad)
+        result = frame.task._result
+        assert result is not None
+        turn, flight = frame.turn, frame.turn.flight
+        outcome, value = result.outcome, result.value
+        wanted = flight.phase == "running" and turn.phase == "running"
+        waiting = flight.waiting
+        if wanted:
+            self.outcomes[flight, turn.candidate.backend_type] = outcome
+            if value is not None and waiting:
+                self.usable.add(value)
+        if worker.frames:
+            waits = worker.frames[-1]
+            assert isinstance(waits, Waits)
+            waits.home.inside.hand_in(frame.task, waits.seat)
+        else:
+            self._go_on(worker, frame.task)
+        if wanted and (outcome in ("loaded", "cancelled") or not waiting):
+            assert flight.phase == "settled", f"unsettled by a load that was {outcome}"
+            assert (flight.failure is None) == (outcome == "loaded" or not waiting)
+        if wanted and waiting and outcome == "loaded":
+            assert flight.value is value or flight.waiting == 0
+
+    def report(self, worker: Worker) -> None:
+        """A load reports that it gets on."""
+        frame = worker.frames[-1]
+        assert isinstance(frame, InLoad)
+        frame.home.core.report(frame.turn, 0.5, None)
+        frame.reported = self.now
+
+    def check_cancelled(self, worker: Worker) -> None:
+        """A load asks whether it has to stop."""
+        frame = worker.frames[-1]
+        assert isinstance(frame, InLoad)
+        cancelled = frame.turn.cancelled
+        assert frame.home.core.told_to_stop(frame.turn) == cancelled
+
+    def retire(self, worker: Worker) -> None:
+        """An idle worker ends."""
+        worker.home.workers.left(worker)
+
+    # Loads inside loads
+
+    def nest(self, worker: Worker, home: Home, model: str, how: str) -> None:
+        """A load asks for another model, and takes a seat; what comes next is `look`."""
+        parent = worker.frames[-1]
+        assert isinstance(parent, InLoad)
+        key, begin, identity = self._request(home, model, how, 0)
+        try:
+            seat = home.inside.sit(parent.turn, key, begin(), 0)
+        except ClosedError:
+            assert home.closed
+            return
+        assert not home.closed
+        seat.wake()
+        caller = Caller(home, identity, seat, nested=True)
+        self.callers.append(caller)
+        late = parent.turn.stuck or self.home_of(parent.turn).out_of_grace
+        worker.frames.append(Waits(home, seat, parent, caller, late))
+
+    def look(self, worker: Worker) -> None:
+        """A load that waits inside another one looks at how things stand."""
+        waits = worker.frames[-1]
+        assert isinstance(waits, Waits)
+        waits.seat.wait(0)
+        inside, seat, parent = waits.home.inside, waits.seat, waits.parent.turn
+        try:
+            ended, task = inside.look(seat, parent)
+        except (ReentrantLoadError, LoadCancelled):
+            self.give_up(worker)
+            return
+        if ended:
+            worker.frames.pop()
+            inside.rise(seat, parent, leave=False)
+            self.take(waits.caller)
+        elif task is not None:
+            self._enter(worker, InLoad(waits.home, task, self.now))
+
+    def give_up(self, worker: Worker) -> None:
+        """A load waits no more for another one inside it."""
+        waits = worker.frames.pop()
+        assert isinstance(waits, Waits)
+        if waits.caller.waits:
+            waits.caller.end("cancelled")
+        waits.home.inside.rise(waits.seat, waits.parent.turn, leave=True)
+
+    # Time
+
+    def advance(self, seconds: float) -> None:
+        """Time passes; the watchdogs may be late."""
+        self.now += seconds
+
+    def ring(self, home: Home) -> None:
+        """A watchdog that has to is awake."""
+        if home.watchdog.dismissed:
+            return
+        if home.grace_ends is not None and home.grace_ends <= self.now:
+            home.out_of_grace = True
+        home.watchdog.ring()
+        assert home.watchdog.wakes_at > self.now, "an alarm that is due was not rung"
+
+    # The end
+
+    def close(self, home: Home, grace: float) -> None:
+        """An initializer is closed, perhaps once more."""
+        home.closed = True
+        ends = self.now + grace
+        home.grace_ends = ends if home.grace_ends is None else min(ends, home.grace_ends)
+        if grace <= 0:
+            home.out_of_grace = True
+        home.ending.begin(grace)
+        if home.closer is None:
+            home.closer = ThreadSeat(home.core.flights)
+            home.closer.wake()
+
+    def go_on_closing(self, home: Home) -> None:
+        """Who closes an initializer looks how far that is."""
+        home.closer = ThreadSeat(home.core.flights)
+        if home.ending.step(home.closer):
+            home.left = True
+            home.closer = None
+
+    def close_at_once(self, home: Home) -> None:
+        """A close is cancelled."""
+        home.closed = home.out_of_grace = True
+        home.ending.at_once()
+
+
+def _is_theirs(frame: Frame) -> bool:
+    """Return whether a frame is of a module's code that may change what the process shares."""
+    if isinstance(frame, InStep):
+        return frame.preparation is not None or frame.release is not None
+    return isinstance(frame, InLoad)
+
+
+__all__ = ["MODELS", "OUTCOMES", "Home", "Settings", "World"]
