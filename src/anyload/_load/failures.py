@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TypeVar
 
-from ..errors import AnyloadError, ClosedError, LoadError, LoadTimeoutError, SaturatedError
+from ..errors import ClosedError, LoadError, LoadTimeoutError, SaturatedError
 from ..reports import StuckLoad
 from .flight import Flight, Turn
 from .stacks import thread_stack
 
 Failure = Callable[[], Exception]
+Raised = TypeVar("Raised", bound=BaseException)
 
 
 def no_backend(flight: Flight, cause: BaseException | None = None) -> Failure:
@@ -53,16 +56,27 @@ def stuck_loads(turns: Iterable[Turn], now: float) -> tuple[StuckLoad, ...]:
 
 
 def again(error: Exception) -> Failure:
-    """Return what makes an error that was raised once, if it is one of ours."""
+    """Return what makes an error anew that was raised once."""
+    return partial(anew, error)
 
-    def make() -> Exception:
-        if not isinstance(error, AnyloadError):
-            return error
+
+def anew(error: Raised) -> Raised:
+    """Return a copy of an error that was raised, for one more caller to raise.
+
+    It comes from the same, and its traceback leads to the same place. It is the error itself where
+    its class makes something else out of its arguments.
+    """
+    try:
         fresh = copy.copy(error)
-        fresh.__cause__ = error.__cause__
-        return fresh
-
-    return make
+        if type(fresh) is not type(error) or str(fresh) != str(error):
+            return error
+    except Exception:
+        return error
+    if hasattr(fresh, "__notes__"):
+        fresh.__notes__ = list(fresh.__notes__)
+    fresh.__cause__, fresh.__context__ = error.__cause__, error.__context__
+    fresh.__suppress_context__ = error.__suppress_context__
+    return fresh.with_traceback(error.__traceback__)
 
 
 def _load_error(

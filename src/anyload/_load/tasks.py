@@ -80,11 +80,12 @@ class ReadTask:
 
     def finish(self, todo: Todo) -> None:
         """Let the flight go on."""
-        found = self._found
+        flight, found = self._flight, self._found
         assert found is not None
-        del self._found  # an error that is kept leads to the frame of run()
-        self._flights.reading.pop(self._flight, None)
-        self._flights.resolved(self._flight, found, todo)
+        # An error that is kept leads to the frame of run().
+        del self._flight, self._resolve, self._found
+        self._flights.reading.pop(flight, None)
+        self._flights.resolved(flight, found, todo)
 
 
 class PrepareTask:
