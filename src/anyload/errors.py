@@ -230,7 +230,7 @@ class ClosedError(AnyloadError):
 
 
 class IntegrityError(AnyloadError):
-    """A file is not what it should be: empty, cut short, of another kind than its name says.
+    """A file is not what it should be: empty, cut short, not what its name or manifest says.
 
     Args:
         path: the file.
@@ -247,7 +247,7 @@ class IntegrityError(AnyloadError):
 
 
 class UnsafeArchiveError(AnyloadError):
-    """An archive holds a member that must not be extracted; nothing was written.
+    """An archive holds a member that must not be extracted; nothing of it is left behind.
 
     Args:
         archive: the archive's path.

@@ -144,8 +144,8 @@ class Initializer:
         there is one, is released.
 
         Args:
-            model: a name of the catalogue, else a path of a directory with a ``config.yml``;
-                or a ModelConfig.
+            model: a name of the catalogue, else a path of a directory with a ``config.yml``, or
+                of an archive of one; or a ModelConfig.
             key: shares the load with callers that give the same key, whatever they load. It is
                 text, a number, another constant, a tuple, a frozen dataclass, or an object that
                 is equal only to itself.
@@ -156,6 +156,8 @@ class Initializer:
             TypeError: the key is none of these, or a load kwarg has a reserved name.
             ModelNotFoundError: there is no such model.
             ConfigError: its ``config.yml`` cannot be used, or its module is not registered.
+            IntegrityError: its files are not as its manifest says, or an archive is broken.
+            UnsafeArchiveError: it is an archive that must not be unpacked.
             LoadError: no backend could load it; every attempt is in it.
             LoadTimeoutError: ``load_timeout`` passed.
             SaturatedError: every slot is held by a load that is past its limit.
@@ -290,6 +292,8 @@ class Initializer:
         Raises:
             ModelNotFoundError: there is no such model.
             ConfigError: its ``config.yml`` cannot be used, or its module is not registered.
+            IntegrityError: its files are not as its manifest says, or an archive is broken.
+            UnsafeArchiveError: it is an archive that must not be unpacked.
             ClosedError: the initializer is closed.
         """
         begin = self._requests.for_plan(model, load_kwargs)
