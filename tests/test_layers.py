@@ -112,7 +112,14 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             *(f"adapters.{name}" for name in ADAPTERS),
             *(
                 f"caikit.{name}"
-                for name in ("_options", "_modules", "_found", "_initializer", "_manager")
+                for name in (
+                    "_options",
+                    "_modules",
+                    "_found",
+                    "_raising",
+                    "_initializer",
+                    "_manager",
+                )
             ),
             "caikit.__init__",
             "_processes",

@@ -170,6 +170,14 @@ def a_config_of_another_kind(world: World) -> None:
     assert world.load(world.named(config, "the config")).model
 
 
+@CASES.each(known="m", unknown="another")
+def a_config_without_a_place_for_a_path(world: World, module_id: str) -> None:
+    """The path is asked for in any case, whatever the module is."""
+    world.module()
+    config = SimpleNamespace(module_id=module_id, get=lambda name, other: other)
+    assert isinstance(world.load(config).error, AttributeError)
+
+
 @CASES.each(text="models/m", none=None, number=3, empty={})
 def no_config_but(world: World, config: Any) -> None:
     """What is no config is Python's own error."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from worlds import Call, Cases, Outcome, World, gives, raises
 
-from anyload import LoadError
+from anyload import LoadCancelled, LoadError
 
 CASES = Cases()
 
@@ -61,6 +61,7 @@ BEYOND: dict[str, Callable[[], BaseException]] = {
     "generator_exit": lambda: GeneratorExit("enough"),
     "custom": lambda: Custom("enough"),
     "cancelled": lambda: asyncio.CancelledError("enough"),
+    "load_cancelled": lambda: LoadCancelled("enough"),
     "group": lambda: BaseExceptionGroup("two", [Custom("one"), ValueError("two")]),
 }
 

@@ -295,6 +295,20 @@ def a_class_made_from_it(world: World) -> None:
 
 
 @CASES
+def a_class_made_from_it_that_knows_arguments(world: World) -> None:
+    """... and which arguments a ``load`` has."""
+
+    class Own(world.kind):  # type: ignore[misc, name-defined]  # known in a run only
+        @staticmethod
+        def _supports_arg(load_fn: Any, arg_name: str) -> bool:
+            return arg_name == "load_backend"
+
+    world.kind = Own
+    world.module()
+    assert world.load().model
+
+
+@CASES
 def a_model_that_is_nothing_is_no_end(world: World) -> None:
     """After a load that gave no model the initializer loads as before."""
     world.module(does=gives(None))

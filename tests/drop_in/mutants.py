@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 PACKAGE = "anyload.caikit"
-FILES = ("_options", "_modules", "_initializer")
+FILES = ("_options", "_modules", "_raising", "_initializer")
 """In the order in which they import each other."""
 
 
@@ -56,12 +56,12 @@ FIRST = "model = load(first, **further, **kwargs)"
 SECOND = "model = load(*second, **further, **kwargs)"
 AFTER = "except Exception as raised:\n            if not second"
 RULE = "if rule is None:\n        return config, path"
-NAMED = 'if "load_backend" in parameters else {}'
+NAMED = "if named else {}"
 CHECK = 'error.type_check("<COR40080753E>", ModuleBase, model=model)'
 TELL = "model.set_load_backend(backend.wrapped)"
 MADE_WITH = 'model_config.get("model_backend", backend_types.LOCAL)'
 SUPPORTED = "elif made_with not in self._get_supported_load_backends(entry.impl_class):"
-RAISED = "            return last.error\n"
+RAISED = "return last.error if"
 CONTEXT = "raised.__context__ = context  #"
 CALLERS = "        self._callers = Callers(self._core)\n"
 METHODS = "    def init(self, model_config: ModuleConfig"
@@ -100,7 +100,10 @@ MUTANTS = {
     "does_not_warn_of_the_path": Mutant("_modules", "log.warning(", "log.debug("),
     "warns_of_another_id": Mutant("_modules", "self.cls.MODULE_ID,", "self.module_id,"),
     "takes_kwargs_for_load_backend": Mutant(
-        "_modules", NAMED, 'if {"load_backend", "kwargs"} & set(parameters) else {}'
+        "_modules", NAMED, 'if named or self.supports_arg(load, "kwargs") else {}'
+    ),
+    "does_not_ask_a_subclass_what_is_named": Mutant(
+        "_initializer", "self._supports_arg\n", "LocalModelInitializer._supports_arg\n"
     ),
     "always_passes_load_backend": Mutant("_modules", NAMED, "if True else {}"),
     "never_passes_load_backend": Mutant("_modules", NAMED, "if False else {}"),
@@ -182,19 +185,17 @@ MUTANTS = {
         "_options", '["next", "raise"] = "raise"', '["next", "raise"] = "next"'
     ),
     # What comes out
-    "wraps_errors": Mutant("_initializer", RAISED, "            return None\n"),
+    "wraps_errors": Mutant("_initializer", RAISED, "return None if"),
     "wraps_what_is_no_exception": Mutant(
-        "_initializer", RAISED, "            return RuntimeError(last.error)\n"
+        "_initializer", RAISED, "return RuntimeError(last.error) if"
     ),
     "wraps_stop_iteration": Mutant(
         "_initializer",
         RAISED,
-        "            stopped = isinstance(last.error, StopIteration)\n"
-        "            return RuntimeError(last.error) if stopped else last.error\n",
+        "stopped = isinstance(last.error, StopIteration)\n"
+        "        return RuntimeError(last.error) if stopped else last.error if",
     ),
-    "copies_errors": Mutant(
-        "_initializer", RAISED, "            import copy; return copy.copy(last.error)\n"
-    ),
+    "copies_errors": Mutant("_initializer", "shared=key is not None)", "shared=True)"),
     "swallows_errors": Mutant(
         "_initializer",
         METHODS,
@@ -206,14 +207,14 @@ MUTANTS = {
 
 {METHODS.replace("init", "_init", 1)}""",
     ),
-    "loses_the_context": Mutant("_initializer", CONTEXT, CONTEXT.replace("= context", "= None")),
-    "replaces_the_context": Mutant("_initializer", CONTEXT, "pass  #"),
-    "loses_what_is_handled": Mutant("_initializer", "last.__context__ = handled  #", "pass  #"),
+    "loses_the_context": Mutant("_raising", CONTEXT, CONTEXT.replace("= context", "= None")),
+    "replaces_the_context": Mutant("_raising", CONTEXT, "pass  #"),
+    "loses_what_is_handled": Mutant("_raising", "last.__context__ = handled  #", "pass  #"),
     "compares_errors": Mutant(
-        "_initializer", "while id(last) not in chain:", "while last not in chain.values():"
+        "_raising", "while id(last) not in chain:", "while last not in chain.values():"
     ),
     "loses_the_traceback": Mutant(
-        "_initializer", ".with_traceback(traceback)", ".with_traceback(None)"
+        "_raising", ".with_traceback(traceback)", ".with_traceback(None)"
     ),
     # What is around
     "registers_no_overrides": Mutant(
@@ -242,8 +243,8 @@ MUTANTS = {
     ),
     "needs_a_path_with_text": Mutant(
         "_initializer",
-        "path if isinstance(path, str) else str(plan.module_id)",
-        "str(path or plan.module_id)",
+        "path if isinstance(path, str) else str(module_id)",
+        "str(path or module_id)",
     ),
     "forgets_the_callers_context": Mutant(
         "_initializer", "contextvars.copy_context()", "contextvars.Context()"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -15,6 +16,7 @@ from caikit.core.model_management.local_model_initializer import LocalModelIniti
 from serving import Finder, Model, Site, both, configure, named, opened, ours, rests, zipped
 
 import anyload.caikit
+from anyload import LoadError
 from anyload.testing import until
 
 
@@ -252,6 +254,24 @@ class TestItDiffersFromCaikit:
 
         theirs, mine = await both(site.model(site.module(misses)))
         assert raised(theirs)[0] != raised(mine)[0] == (FileNotFoundError, "no weights")
+
+    @pytest.mark.parametrize(
+        "error",
+        [SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit, StopIteration],
+    )
+    async def test_what_would_end_the_server_is_a_load_error(
+        self, site: Site, error: type[BaseException]
+    ) -> None:
+        """What is no Exception would end the loop, or pass for a cancelled caller."""
+
+        def ends(given: Any) -> None:
+            raise error("enough")
+
+        path = site.model(site.module(ends))
+        with pytest.raises(LoadError, match=f"{error.__name__}: enough") as caught:
+            await anyload.caikit.load(path, initializer="ours")
+        assert type(caught.value.__cause__) is error
+        await rests()
 
     async def test_an_archive_can_be_a_singleton(self, site: Site) -> None:
         """By path; caikit forgets it with the directory that it unpacks it to."""

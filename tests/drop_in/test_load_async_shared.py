@@ -15,6 +15,7 @@ import caikit
 import pytest
 from anyio import create_task_group
 from caikit.core import MODEL_MANAGER
+from caikit.core.model_management import model_initializer_factory
 from serving import (
     Caller,
     Finder,
@@ -31,6 +32,7 @@ from serving import (
 
 import anyload.caikit
 from anyload import LoadError
+from anyload._load.figures import statistics
 from anyload.testing import Gate, until
 
 SHORT = 0.05
@@ -118,6 +120,65 @@ class TestSingletons:
         assert singletons() == {path: await kept.model()}
         await rests()
 
+    async def test_are_one_for_all_initializers(self, site: Site, gate: Gate) -> None:
+        """Two initializers may both load it; the first that lands is what both give."""
+        path = site.model(site.module(at(gate)))
+        initializers = [ours(), ours()]
+        async with create_task_group() as tasks:
+            callers = [
+                Caller(tasks, path, load_singleton=True, initializer=one) for one in initializers
+            ]
+            await gate.entered(2)
+            gate.open()
+            models = [await caller.model() for caller in callers]
+        assert models == [singletons()[path]] * 2
+        for initializer in initializers:
+            await rests(initializer)
+
+    async def test_are_loaded_once_by_those_who_came_before_their_initializer(
+        self, site: Site, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However many ask at once, one initializer is made, as they would share no load."""
+        loads = Gate(open=True)
+        path = site.model(site.module(at(loads)))
+        make = model_initializer_factory.construct
+
+        def slowly(*given: Any) -> Any:
+            gate.enter()
+            return make(*given)
+
+        monkeypatch.setattr(model_initializer_factory, "construct", slowly)
+        async with create_task_group() as tasks:
+            callers = [Caller(tasks, path, load_singleton=True) for _ in range(5)]
+            await gate.entered()
+            gate.open()
+            assert len({id(await caller.model()) for caller in callers}) == 1
+        assert (gate.count, loads.count) == (1, 1)
+        await rests()
+
+    @pytest.mark.parametrize("is_found", [True, False], ids=["the_module", "the_finder"])
+    async def test_fail_for_each_caller_apart(self, site: Site, gate: Gate, is_found: bool) -> None:
+        """Each gets an error of its own, for it to add to, whoever raised it."""
+
+        def fails(*given: Any) -> Any:
+            gate.enter()
+            raise ValueError("broken")
+
+        config = named(site.module(fails))
+        finder = Finder((lambda asked: config) if is_found else fails)
+        initializer = ours(argument="config")
+        async with create_task_group() as tasks:
+            asked = {"load_singleton": True, "finder": finder, "initializer": initializer}
+            callers = [Caller(tasks, "model", **asked) for _ in range(3)]
+            await gate.entered()
+            await until(lambda: statistics(initializer._core).waiters == 3)
+            gate.open()
+            errors = [await caller.ended() for caller in callers]
+        assert [repr(error) for error in errors] == ["ValueError('broken')"] * 3
+        assert len({id(error) for error in errors}) == 3
+        assert gate.count == 1
+        await rests(initializer)
+
     async def test_are_loaded_again_when_they_were_cleared(self, site: Site) -> None:
         """``clear_singleton_cache`` forgets those of ours too."""
         path = site.model(site.module())
@@ -177,6 +238,26 @@ class TestACancelledCaller:
             gate.open()
         await rests()
         assert singletons() == {}
+
+    async def test_need_not_wait_for_the_initializer(
+        self, site: Site, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It goes at once, though making the initializer goes on."""
+        path, make = site.model(site.module()), model_initializer_factory.construct
+
+        def slowly(*given: Any) -> Any:
+            gate.enter()
+            return make(*given)
+
+        monkeypatch.setattr(model_initializer_factory, "construct", slowly)
+        async with create_task_group() as tasks:
+            caller = Caller(tasks, path)
+            await gate.entered()
+            await caller.cancel()
+            gate.open()
+        assert isinstance(await anyload.caikit.load(path, initializer="ours"), Model)
+        assert gate.count == 1
+        await rests()
 
     async def test_need_not_wait_for_the_finder(self, site: Site, gate: Gate) -> None:
         """It goes at once, and what the finder finds is not loaded."""

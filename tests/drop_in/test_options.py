@@ -16,7 +16,7 @@ from asking import SHORT, Asking, figures, gpu_then_local, on_two_backends, sett
 from caikit.core import MODEL_MANAGER
 from worlds import Call, World, gives, makes, raises
 
-from anyload import ConfigError, LoadError, LoadTimeoutError, SaturatedError
+from anyload import ConfigError, LoadCancelled, LoadError, LoadTimeoutError, SaturatedError
 from anyload.caikit import AnyloadInitializer
 from anyload.testing import Gate
 
@@ -42,6 +42,22 @@ class TestOnError:
         _, local = on_two_backends(world, gives(None))
         world.made_from({"backend_priority": gpu_then_local(), "on_error": "next"})
         assert type(world.load().model) is local
+        settled(world)
+
+    @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), StopIteration()])
+    def test_whatever_was_raised(self, world: World, error: BaseException) -> None:
+        """... whatever it was: a library that ends the process, say, has no such device."""
+        _, local = on_two_backends(world, raises(error, error))
+        world.made_from({"backend_priority": gpu_then_local(), "on_error": "next"})
+        assert type(world.load().model) is local
+        settled(world)
+
+    def test_not_after_a_load_that_was_cancelled(self, world: World) -> None:
+        """LoadCancelled is not about the backend: it ends the load."""
+        _, local = on_two_backends(world, raises(LoadCancelled()))
+        world.made_from({"backend_priority": gpu_then_local(), "on_error": "next"})
+        assert isinstance(world.load().error, LoadError)
+        assert world.calls(local) == 0
         settled(world)
 
     def test_the_report_has_every_attempt(self, world: World) -> None:

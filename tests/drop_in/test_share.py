@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -79,7 +82,8 @@ APART: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]]] =
     "other_paths": [(("m", "p"), {}, {}), (("m", "q"), {}, {})],
     "other_fields": [(("m", "p"), {"labels": [1]}, {}), (("m", "p"), {"labels": [True]}, {})],
     "no_path": [(("m", None), {}, {})] * 2,
-    "an_empty_kind_of_path": [(("m", 3), {}, {})] * 2,
+    "an_empty_path": [(("m", ""), {}, {})] * 2,
+    "another_kind_of_path": [(("m", 3), {}, {})] * 2,
     "a_path_that_cannot_be": [(("m", "a\0b"), {}, {})] * 2,
     "live_fields": [(("m", "p"), {"live": LIVE}, {})] * 2,
     "live_fields_deep_inside": [(("m", "p"), {"all": [{"live": LIVE}]}, {})] * 2,
@@ -118,6 +122,74 @@ def test_an_error_is_shared(world: World, gate: Gate) -> None:
         assert {str(future.exception()) for future in futures} == {"call 2"}
     assert gate.count == 2
     assert world.load().model
+    settled(world)
+
+
+class Told(Exception):
+    """An error that cannot be made from its arguments."""
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(reason)
+
+
+@pytest.mark.parametrize(
+    ("error", "apart"),
+    [
+        (lambda: ValueError("it is damaged"), True),
+        (lambda: OSError(2, "No such file", "weights.bin"), True),
+        (lambda: KeyboardInterrupt("enough"), True),
+        (lambda: Told(reason="it is damaged"), False),
+    ],
+    ids=["value", "file", "interrupt", "that_cannot_be_copied"],
+)
+def test_an_error_of_ones_own(
+    world: World, gate: Gate, error: Callable[[], BaseException], apart: bool
+) -> None:
+    """Each caller raises a copy: what it adds to it, or is handling, is nothing to the others."""
+
+    def does(call: Call) -> Any:
+        gate.enter()
+        raise error()
+
+    def ask(number: int) -> BaseException:
+        try:
+            try:
+                raise LookupError(number)
+            except LookupError:
+                world.initializer.init(config)
+        except BaseException as raised:
+            raised.add_note(f"seen by {number}")
+            return raised
+        raise AssertionError("it loads")
+
+    world.module(does=does)
+    config = world.config()
+    with ThreadPoolExecutor(3) as threads:
+        futures = [threads.submit(ask, number) for number in range(3)]
+        until(lambda: figures(world).waiters == 3)
+        gate.open()
+        errors = [future.result() for future in futures]
+    settled(world)
+    assert {(type(one), str(one)) for one in errors} == {(type(error()), str(error()))}
+    assert len({id(one) for one in errors}) == (3 if apart else 1)
+    if apart:
+        assert [one.__notes__ for one in errors] == [[f"seen by {n}"] for n in range(3)]
+        assert [handled(one).args for one in errors] == [(0,), (1,), (2,)]
+        assert {traceback.extract_tb(one.__traceback__)[-1].name for one in errors} == {"does"}
+
+
+def handled(error: BaseException) -> BaseException:
+    """Return what was handled where an error came to its caller."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+def test_a_config_of_another_kind(world: World) -> None:
+    """A config whose content cannot be compared is loaded, and not shared."""
+    world.module(load=classmethod(lambda cls, config: cls()))
+    config = SimpleNamespace(module_id="m", model_path="p", get=lambda name, other: other)
+    assert world.load(config).model
     settled(world)
 
 

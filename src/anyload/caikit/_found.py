@@ -52,8 +52,13 @@ class Singleton(NamedTuple):
         return None if model is None else Known(Loaded(model))
 
     def keep(self, loaded: Loaded) -> None:
-        """Keep a model that was loaded."""
-        self.models[self.name] = loaded.model
+        """Keep a model that was loaded, unless another initializer has landed one meanwhile.
+
+        Then that is the model. Ours is not dropped here: its code would run under the lock.
+        """
+        kept = self.models.setdefault(self.name, loaded.model)
+        if kept is not loaded.model:
+            loaded.model, loaded.dropped = kept, loaded.model
 
 
 Find = Callable[[], Found | Known]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextvars
 import os
-import sys
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 from weakref import ref
 
 import aconfig
@@ -28,6 +27,7 @@ from ..model_config import ModelConfig
 from ._found import Find
 from ._modules import CaikitBackend, CaikitImplementation, Loaded
 from ._options import BackendLimits, Options, read_limits, read_options
+from ._raising import raise_again
 
 
 class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit has no types
@@ -61,6 +61,7 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
             Choice(CaikitBackend(backend), limit.timeout, limit.stall_timeout)
             for backend, limit in zip(self._backends, limits, strict=True)
         ]
+        self._backend_types = {backend.backend_type for backend in self._backends}
         self._implementations: dict[tuple[str, str, type], CaikitImplementation] = {}
         self._core = Core(process, self._options.limits())
         self._callers = Callers(self._core)
@@ -81,19 +82,20 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
             BaseException: what the module's ``load`` raised, as it was raised.
             LoadError: with ``on_error: next``, or where a limit has passed: every attempt.
         """
-        plan = self._plan(model_config)
-        if self._asks_for_nothing and not any(step.resources for step in plan.candidates):
+        module_id = model_config.module_id
+        if self._asks_for_nothing and not self._declares_resources(module_id):
             # The caller's own thread has locks, context and imports in progress that a load may
             # count on; and nothing is asked for here that caikit itself does not do.
             return super().init(model_config, **kwargs)
+        path = model_config.model_path  # caikit asks for it whatever comes of the plan
+        plan = self._plan(model_config)
         if not plan.candidates:
             return None
         key = self._shared_key(model_config, kwargs)
 
         def begin() -> Flight:
-            path = model_config.model_path
             # A finder may have put anything there, even what has no text.
-            flight = self._flight(path if isinstance(path, str) else str(plan.module_id), kwargs)
+            flight = self._flight(path if isinstance(path, str) else str(module_id), kwargs)
             flight.config, flight.plan = _carrying(model_config), plan
             return flight
 
@@ -108,7 +110,7 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
             if raised is None:
                 raise
         try:
-            _raise_again(raised)
+            raise_again(raised, shared=key is not None)
         finally:
             del raised  # it leads to this frame, so this would be a cycle
 
@@ -141,10 +143,10 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
             return loaded.model
         except LoadError as failure:
             raised = self._raised_by_load(failure)
-            if raised is None:
-                raise
+            if not isinstance(raised, Exception) or isinstance(raised, StopIteration):
+                raise  # it would end the server, or pass for the cancelling of this very caller
         try:
-            _raise_again(raised)
+            raise_again(raised, shared=key is not None or self._options.share)
         finally:
             del raised  # it leads to this frame, so this would be a cycle
 
@@ -206,6 +208,15 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
                     break  # no other backend is tried, so no other class is looked at
         return Plan(module_id, tuple(steps), (Loaded,))
 
+    def _declares_resources(self, module_id: str) -> bool:
+        """Return whether a class of a module says that its loads must be kept apart."""
+        entries = module_backend_registry().get(module_id, {})
+        return any(
+            self._implementation(module_id, backend_type, entry.impl_class).resources
+            for backend_type in self._backend_types
+            if (entry := entries.get(backend_type)) is not None
+        )
+
     def _implementation(
         self, module_id: str, backend_type: str, module: type
     ) -> CaikitImplementation:
@@ -213,7 +224,7 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
         if known is None:
             group = self._options.exclusive_groups.get(module_id)
             known = CaikitImplementation.of_class(
-                module, module_id, backend_type, group, self._options.argument
+                module, module_id, backend_type, group, self._options.argument, self._supports_arg
             )
             self._implementations[module_id, backend_type, module] = known
         return known
@@ -221,7 +232,9 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
     def _shared_key(self, model_config: ModuleConfig, kwargs: Mapping[str, Any]) -> Hashable | None:
         """Return what is equal for loads that may be one; None where they may not."""
         path = model_config.model_path
-        if not self._options.share or not isinstance(path, str):
+        if not (self._options.share and isinstance(path, str) and path):
+            return None
+        if not isinstance(model_config, Mapping):  # what it says cannot be compared
             return None
         try:
             content = freeze(_plain({**model_config, "model_path": None}))
@@ -231,10 +244,10 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
 
     def _raised_by_load(self, failure: LoadError) -> BaseException | None:
         """Return what the load raised, where that is what caikit lets out."""
-        last = failure.attempts[-1] if failure.attempts else None
-        if self._options.on_error == "raise" and last is not None and last.outcome == "raised":
-            return last.error
-        return None
+        if self._options.on_error == "next" or not failure.attempts:
+            return None
+        last = failure.attempts[-1]
+        return last.error if last.outcome in ("raised", "cancelled") else None
 
 
 def _carrying(model_config: ModuleConfig, files: object = None) -> ModelConfig:
@@ -247,21 +260,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list) else value
-
-
-def _raise_again(raised: BaseException) -> NoReturn:
-    """Raise what was raised in a worker thread as if it had been raised here."""
-    traceback, handled = raised.__traceback__, sys.exception()
-    chain: dict[int, BaseException] = {}  # by identity: an error may be equal to others
-    last = raised
-    while id(last) not in chain:
-        chain[id(last)] = last
-        last = last.__context__ or last
-    if handled is not None and last.__context__ is None and id(handled) not in chain:
-        last.__context__ = handled  # here its handler would have been around the load
-    context = raised.__context__
-    try:
-        raise raised.with_traceback(traceback)
-    finally:
-        raised.__context__ = context  # which `raise` has replaced
-        del raised, chain, last  # they lead to this frame, so this would be a cycle

@@ -22,6 +22,7 @@ from caikit.core.model_management import ModelFinderBase, ModelInitializerBase
 from caikit.core.model_manager import error
 
 from .._load.flight import Known
+from .._load.process import process
 from ..errors import LoadError
 from ._found import Found, Singleton
 from ._initializer import AnyloadInitializer
@@ -55,8 +56,9 @@ async def load(
     error.type_check("<COR98255724E>", bool, load_singleton=load_singleton)
     error.type_check("<COR98255419E>", str, BytesIO, bytes, module_path=module_path)
     if isinstance(initializer, str):
-        # Making one imports what the configuration names.
-        initializer = await run_sync(MODEL_MANAGER.get_initializer, initializer)
+        name, initializer = initializer, MODEL_MANAGER._initializers.get(initializer)
+        if initializer is None:
+            initializer = await run_sync(_make, name, abandon_on_cancel=True)
     if not isinstance(initializer, AnyloadInitializer):
         raise TypeError(
             f"anyload.caikit.load needs an AnyloadInitializer, not {type(initializer).__name__}: "
@@ -71,6 +73,12 @@ async def load(
     except LoadError as failure:
         # Its frames lead to the archive's files, and it may be kept for long.
         raise failure.with_traceback(None)  # noqa: B904  # it is the same error
+
+
+def _make(name: str) -> ModelInitializerBase:
+    """Return the initializer of a name; making it imports what the configuration names."""
+    with process.making:  # caikit's manager, asked twice at once, makes two
+        return MODEL_MANAGER.get_initializer(name)
 
 
 class Search:

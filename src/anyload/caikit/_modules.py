@@ -20,6 +20,9 @@ from ..model_config import ModelConfig
 from ..registry import Implementation, argument_of, resources_of
 from ._options import Rule
 
+SupportsArg = Callable[[Callable[..., Any], str], bool]
+"""Tells whether a ``load`` has an argument of a name, as ``LocalModelInitializer`` asks it."""
+
 
 class CaikitBackend(Backend):
     """A backend of caikit's, as a load's plan knows it. Starting it is its modules' own affair.
@@ -38,23 +41,36 @@ class Loaded:
 
     What anyload asks other models for, such as ``release``, ``device`` and ``memory_bytes``, has
     no meaning in caikit: a model may have methods of these names. In here they are not found.
+
+    Args:
+        model: the model.
+
+    ``dropped`` is what was loaded where another is the model after all.
     """
 
-    __slots__ = ("model",)
+    __slots__ = ("dropped", "model")
 
     def __init__(self, model: ModuleBase) -> None:
         self.model = model
+        self.dropped: ModuleBase | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class CaikitImplementation(Implementation):
     """The class of a caikit module for one backend type."""
 
-    rule: Rule = None
+    rule: Rule
+    supports_arg: SupportsArg
 
     @classmethod
     def of_class(
-        cls, module: type, module_id: str, backend_type: str, group: str | None, rule: Rule
+        cls,
+        module: type,
+        module_id: str,
+        backend_type: str,
+        group: str | None,
+        rule: Rule,
+        supports_arg: SupportsArg,
     ) -> CaikitImplementation:
         """Return what calls a module.
 
@@ -64,6 +80,7 @@ class CaikitImplementation(Implementation):
             backend_type: the backend type it is registered for.
             group: the group of loads that must not overlap; by default what the class declares.
             rule: what its ``load`` is given.
+            supports_arg: tells whether a ``load`` names an argument.
         """
         declared = getattr(module, "exclusive_group", None)
         group = group or (declared if isinstance(declared, str) and declared else None)
@@ -80,6 +97,7 @@ class CaikitImplementation(Implementation):
             wants_backend=False,
             resources=resources_of(group, holds_gil),
             rule=rule,
+            supports_arg=supports_arg,
         )
 
     @property
@@ -91,9 +109,9 @@ class CaikitImplementation(Implementation):
         """Call the module's ``load`` by caikit's rules, and tell the model its backend."""
         assert isinstance(backend, CaikitBackend)
         load: Callable[..., Any] = self.cls.load  # type: ignore[attr-defined]  # every module has
-        parameters = inspect.signature(load).parameters
-        further = {"load_backend": backend.wrapped} if "load_backend" in parameters else {}
-        first, *second = arguments(self.rule, parameters, config["model_config"])
+        named = self.supports_arg(load, "load_backend")
+        further = {"load_backend": backend.wrapped} if named else {}
+        first, *second = arguments(self.rule, load, config["model_config"])
         try:
             model = load(first, **further, **kwargs)
         except Exception as raised:
@@ -111,16 +129,14 @@ class CaikitImplementation(Implementation):
         return Loaded(model)
 
 
-def arguments(
-    rule: Rule, parameters: Mapping[str, inspect.Parameter], config: ModuleConfig
-) -> tuple[Any, ...]:
-    """Return what to call ``load`` with, and where there are two, what to call it with next.
+def arguments(rule: Rule, load: Callable[..., Any], config: ModuleConfig) -> tuple[Any, ...]:
+    """Return what to call a ``load`` with, and where there are two, what to call it with next.
 
     Args:
         rule: the configured rule. ``auto`` goes by the annotation of the first parameter, as
             text, and does not try twice where that names a path or the config, or where there
             is no path.
-        parameters: those of ``load``.
+        load: what is called.
         config: the model's config.
     """
     path = config.model_path
@@ -132,7 +148,7 @@ def arguments(
         return config, path
     if path is None:
         return (config,)
-    first = next(iter(parameters.values()), None)
+    first = next(iter(inspect.signature(load).parameters.values()), None)
     annotation = inspect.Parameter.empty if first is None else first.annotation
     takes = argument_of(annotation)
     if takes == "config" and ModuleConfig.__name__ not in str(annotation):
