@@ -5,6 +5,7 @@ import gc
 import logging
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from os import PathLike
@@ -758,7 +759,6 @@ async def test_a_stop_in_time_is_no_news(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """When a backend has stopped, its limit passes unnoticed, however late the closer comes."""
-    monkeypatch.setattr(closing, "STOP_SECONDS", SHORT)
     stopped = Gate(open=True)
     registry, backends = on_device(stopping=stopped)
     initializer = Initializer(registry, backend_priority=backends)
@@ -768,7 +768,9 @@ async def test_a_stop_in_time_is_no_news(
         ending.begin(0.0)
         assert not ending.step(ThreadSeat(core.flights))
         await stopped.entered()
-        await until(lambda: core.flights.alarms.next_at is None)
+        await until(lambda: core.flights.preparations.stopping == 0)
+        monkeypatch.setattr(core, "clock", lambda: time.monotonic() + 2 * closing.STOP_SECONDS)
+        assert core.ring() is None
         assert await initializer.aclose() == ()
     assert caplog.records == []
 
