@@ -110,9 +110,12 @@ class Machine(RuleBasedStateMachine):
         favourites=st.lists(st.sampled_from(list(MODELS)), min_size=2, max_size=4, unique=True),
     )
     def begin(self, favourites: list[str], **configured: object) -> None:
-        self.world = World(Settings(**configured))  # type: ignore[arg-type]
+        self.world = self.begin_world(Settings(**configured))  # type: ignore[arg-type]
         # Loads get into each other's way where many ask for few models.
         self.models = [*(favourites * 5)[: 32 - len(MODELS)], *MODELS]
+
+    def begin_world(self, configured: Settings) -> World:
+        return World(configured)
 
     def _model(self, number: int) -> str:
         return self.models[number % len(self.models)]

@@ -97,12 +97,14 @@ class Flights:
 
     def start_clock(self, flight: Flight, ring: Callable[..., None]) -> None:
         """Start ``load_timeout``, where it is on and not running yet."""
+        assert self.process.lock.mine()
         if self.limits.load_timeout is not None and flight.alarm is None:
             at = self.clock() + self.limits.load_timeout
             flight.alarm = self.alarms.set(at, ring, flight)
 
     def raise_priority(self, flight: Flight, priority: int) -> None:
         """Let a queued flight go earlier, because somebody more urgent has joined it."""
+        assert self.process.lock.mine()
         if priority > flight.priority:
             flight.priority = priority
             if flight.ticket is not None:
@@ -128,6 +130,7 @@ class Flights:
 
     def leave_nested(self, flight: Flight, todo: Todo) -> None:
         """A load goes without the result of one nested in it, and leaves that to the workers."""
+        assert self.process.lock.mine()
         self.leave(flight, 1, todo)
         if flight.phase == "queued":
             flight.lane.ask_again()
@@ -217,6 +220,7 @@ class Flights:
 
     def note(self, flight: Flight, attempt: Attempt) -> None:
         """Add an attempt to the report of its flight."""
+        assert self.process.lock.mine()
         flight.attempts += (attempt,)
         flight.position += 1
         if flight.announced:
@@ -269,6 +273,7 @@ class Flights:
 
     def review_nested(self, todo: Todo) -> None:
         """Let loads that wait inside other loads look at how things stand."""
+        assert self.process.lock.mine()
         todo.wakes += self.process.nested_seats
 
     # The end of a flight
@@ -322,6 +327,7 @@ class Flights:
 
     def unlinger(self, turn: Turn, todo: Todo) -> None:
         """The turn has left its slot: the flights that waited for that may start."""
+        assert self.process.lock.mine()
         self.keys.unlinger(turn)
         successors, turn.successors = turn.successors, []
         for flight in successors:
@@ -334,11 +340,13 @@ class Flights:
 
     def fail(self, flight: Flight, todo: Todo, cause: BaseException | None = None) -> None:
         """End a flight for which no backend is left."""
+        assert self.process.lock.mine()
         flight.settled_at = self.clock()
         self.settle(flight, todo, failure=no_backend(flight, cause))
 
     def fail_late(self, flight: Flight, todo: Todo) -> None:
         """End a flight that has passed ``load_timeout``."""
+        assert self.process.lock.mine()
         limit = self.limits.load_timeout
         assert limit is not None
         flight.settled_at = self.clock()
@@ -346,6 +354,7 @@ class Flights:
 
     def waiting_for_a_thread(self) -> list[Flight]:
         """Return the flights that only a worker thread can bring further."""
+        assert self.process.lock.mine()
         waiting = [flight for flight in self.live if flight.phase != "running"]
         return [
             flight
@@ -359,6 +368,7 @@ class Flights:
 
     def saturate(self, todo: Todo) -> None:
         """Every slot has just become overdue: nothing that is queued can start."""
+        assert self.process.lock.mine()
         for flight in list(self.queue):
             self._refuse(flight, todo)
 

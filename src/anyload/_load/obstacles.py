@@ -54,6 +54,7 @@ class Obstacles:
 
     def review(self, flight: Flight, todo: Todo) -> None:
         """Put a queued flight on the clock while what it waits for is itself past its limit."""
+        assert self._process.lock.mine()
         holder = self.of(flight)
         timeout = flight.candidate.choice.timeout
         if holder is None or not holder.stuck:
@@ -67,6 +68,7 @@ class Obstacles:
 
     def review_lane(self, lane: Lane, todo: Todo) -> None:
         """Look at a lane again: who holds what it needs may have changed, or be past its limit."""
+        assert self._process.lock.mine()
         stuck = self.stuck(lane)
         # Only where the answer changed does each flight of the lane have to hear of it.
         if stuck != lane.stuck:
@@ -83,6 +85,7 @@ class Obstacles:
 
     def forget(self, flight: Flight) -> None:
         """Take a flight off the clock, and remember how long it was on it."""
+        assert self._process.lock.mine()
         if flight.blocked_since is not None:
             flight.blocked_seconds += self._clock() - flight.blocked_since
             flight.blocked_since = None

@@ -108,6 +108,7 @@ class Preparations:
 
     def close(self) -> None:
         """Begin no further step."""
+        assert self._process.lock.mine()
         for preparation in self.queued:
             preparation.phase = "idle"
             self._alarms.cancel(preparation.alarm)
@@ -120,6 +121,7 @@ class Preparations:
         Returns:
             The backends that are left alone, because they are busy.
         """
+        assert self._process.lock.mine()
         self._stops_begun = True
         started = [choice.backend for choice, step in self._starts.items() if step.phase == "done"]
         for backend in started:
@@ -133,6 +135,7 @@ class Preparations:
 
     def unmet(self, candidate: Candidate) -> Preparation | None:
         """Return the next step this candidate must wait for, or None if it is ready."""
+        assert self._process.lock.mine()
         ready = (candidate.choice, candidate.implementation)
         if ready in self._ready:
             return None
@@ -163,6 +166,7 @@ class Preparations:
 
     def wait(self, flight: Flight, preparation: Preparation, todo: Todo) -> None:
         """Have a flight wait for a step, which is begun if it has not been."""
+        assert self._process.lock.mine()
         preparation.waiting[flight] = None
         if preparation.phase == "hung":
             self._give_up(preparation, "timed_out", self._where_it_hangs(preparation), todo)
@@ -175,6 +179,7 @@ class Preparations:
 
     def leave(self, flight: Flight) -> None:
         """A flight waits no more. The step is run all the same: the next load will need it."""
+        assert self._process.lock.mine()
         for preparation in (*self._starts.values(), *self._imports.values()):
             preparation.waiting.pop(flight, None)
 
@@ -232,6 +237,7 @@ class Preparations:
 
     def review(self, todo: Todo) -> None:
         """Look at the queued steps again: an import has ended, or is past its limit."""
+        assert self._process.lock.mine()
         for preparation in list(self.queued):
             self._review(preparation, todo)
 

@@ -39,6 +39,7 @@ class Restoring:
 
     def ended(self, turn: Turn, todo: Todo) -> None:
         """A turn has ended, or is past its limit: loads may begin again, if it kept them."""
+        assert self._process.lock.mine()
         if self._process.restoring is turn:
             self._process.restoring = None
             todo.worker = todo.elsewhere = True

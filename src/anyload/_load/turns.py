@@ -62,6 +62,7 @@ class Turns:
 
     def may_start(self, flight: Flight) -> bool:
         """Return whether a flight at the head of its lane may start, as far as it alone goes."""
+        assert self._process.lock.mine()
         if flight.predecessors:
             return False
         nested = self._process.nested_seats
@@ -71,6 +72,7 @@ class Turns:
 
     def begin(self, flight: Flight, parent: Turn | None) -> Turn:
         """Take a queued flight out of the queue and give its attempt all that it needs."""
+        assert self._process.lock.mine()
         self._flights.dequeue(flight)
         turn = Turn(self, flight, parent)
         flight.phase = "running"
@@ -153,6 +155,7 @@ class Turns:
 
     def flight_late(self, flight: Flight, todo: Todo) -> None:
         """A flight has passed ``load_timeout``."""
+        assert self._process.lock.mine()
         if flight.phase == "running":
             assert flight.turn is not None
             limit = self._flights.limits.load_timeout
@@ -182,6 +185,7 @@ class Turns:
 
     def give_up(self, root: Turn, todo: Todo) -> bool:
         """Abandon a thread, or keep it on its slot if none may be abandoned; say which."""
+        assert self._process.lock.mine()
         if self._slots.may_abandon:
             self.abandon(root, todo)
             return True
@@ -195,18 +199,21 @@ class Turns:
 
     def review_successors(self, turn: Turn, todo: Todo) -> None:
         """Put those who wait for this turn to leave on the clock: it is past its limit."""
+        assert self._process.lock.mine()
         for flight in list(turn.successors):
             if flight.phase == "queued":
                 self._flights.obstacles.review(flight, todo)
 
     def promote(self, todo: Todo) -> None:
         """Abandon an overdue thread after all, once there is room for one more."""
+        assert self._process.lock.mine()
         if self._slots.overdue and self._slots.may_abandon:
             self.abandon(next(iter(self._slots.overdue)), todo)
             self._flights.review(todo)
 
     def abandon(self, root: Turn, todo: Todo) -> None:
         """Free the slot of a thread that nobody waits for any more, and leave it running."""
+        assert self._process.lock.mine()
         for turn in root.family():
             turn.phase = "abandoned"
             self._process.let_go_of_lane(turn)
@@ -220,6 +227,7 @@ class Turns:
 
     def linger(self, turn: Turn) -> None:
         """The turn keeps its model from being loaded anew, though nobody waits for it."""
+        assert self._process.lock.mine()
         self._flights.keys.linger(turn)
 
     def unlinger(self, turn: Turn, todo: Todo) -> None:
@@ -228,6 +236,7 @@ class Turns:
 
     def unseat(self, turn: Turn, todo: Todo) -> None:
         """What waits inside this turn is not waiting any more, as far as anybody is concerned."""
+        assert self._process.lock.mine()
         for seat in turn.nested_seats:
             del self._process.nested_seats[seat]
             todo.wakes.append(seat)
@@ -242,6 +251,7 @@ class Turns:
             kept: whether its thread is kept on its slot. Then the flight ends: no other backend
                 may start while this one still runs.
         """
+        assert self._process.lock.mine()
         flights, flight = self._flights, turn.flight
         self.cancel_alarms(turn)
         if flight.phase == "settled":  # by a close, while it ran inside another's load
@@ -313,6 +323,7 @@ class Turns:
 
     def cancel_alarms(self, turn: Turn) -> None:
         """Its limits are nothing to it any more."""
+        assert self._process.lock.mine()
         self._alarms.cancel(turn.alarm)
         self._alarms.cancel(turn.stall_alarm)
 
