@@ -37,9 +37,9 @@ def give_back_memory() -> None:
     """Collect garbage and have the C library give free memory back to the system.
 
     glibc keeps what was freed for the next allocation; for models that came in many small pieces
-    that is most of their memory. Some stays in the arenas of other threads; with
-    ``MALLOC_ARENA_MAX=1`` in the environment there is one arena, and nothing stays. Elsewhere than
-    on Linux with glibc only garbage is collected.
+    that is most of their memory. The free ends of the arenas of other threads stay, which
+    ``MALLOC_TRIM_THRESHOLD_`` or ``MALLOC_ARENA_MAX`` in the environment can prevent: see
+    docs/frameworks.md. Elsewhere than on Linux with glibc only garbage is collected.
     """
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
