@@ -42,6 +42,7 @@ test: $(VENV)/.test  ## run the tests on asyncio, uvloop and trio
 
 torture: $(VENV)/.test  ## run the large sizes of the tests of concurrency, minutes each
 	$(RUN) tests.simulation --seeds 200
+	$(RUN) tests.storm
 
 simulation: $(VENV)/.test  ## play a seed of the simulation again, and print what happens: SEED=1234
 	$(RUN) tests.simulation $(SEED)

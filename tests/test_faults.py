@@ -455,32 +455,6 @@ async def test_a_native_cancel_of_the_last_caller_sets_the_flag(gate: Gate, mode
         assert told.is_set()
 
 
-@on_asyncio
-async def test_a_native_cancel_around_the_end_loses_nothing(model: str) -> None:
-    """A caller cancelled as the model lands has it or leaves it: what nobody has is released."""
-    loaded: list[FakeModel] = []
-
-    class Remembered(FakeModel):
-        @classmethod
-        def load(cls, config: ModelConfig, **kwargs: Any) -> Any:
-            loaded.append(cls(config, kwargs))
-            return loaded[-1]
-
-    async with Initializer(registry_of(m=Remembered)) as initializer:
-        taken: list[FakeModel] = []
-        for turns in range(100):
-            task = asyncio.create_task(initializer.init(ModelConfig("m")))
-            for _ in range(turns % 10):
-                await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.wait([task])
-            if not task.cancelled():
-                taken.append(task.result())
-        await settled(initializer)
-        taken_ids = {id(model) for model in taken}
-        assert [m.released for m in loaded] == [0 if id(m) in taken_ids else 1 for m in loaded]
-
-
 # Nothing is kept
 
 

@@ -18,6 +18,7 @@ from anyload.testing import at_rest
 
 from .fibers import Fiber, Machine
 from .requests import FOR_EVER, SINGLE, Request
+from .threads import SwitchingProcessLock
 from .world import BACKENDS, Visit, World
 
 
@@ -44,6 +45,8 @@ class Checks:
         self._requests = requests
         self._cores: dict[str, Core] = {home: each._core for home, each in homes.items()}
         self._process = next(iter(self._cores.values())).process
+        assert isinstance(self._process.lock, SwitchingProcessLock)
+        self._lock = self._process.lock
         self._closing: dict[str, tuple[float, list[Request]]] = {}
         self._live_at_close: dict[str, list[Turn]] = {}
         self._closed: set[str] = set()
@@ -131,6 +134,10 @@ class Checks:
 
     def when_quiet(self) -> None:
         """Look at what must hold when everybody waits for time to pass."""
+        with self._lock.taken():
+            self._when_quiet()
+
+    def _when_quiet(self) -> None:
         self.after_step()
         self._seated = {request for request in self._requests if request.waiting}
         for seat in self._process.nested_seats:

@@ -40,6 +40,15 @@ class Switching(_thread.RLock):  # type: ignore[misc]  # final in typeshed, not 
         self.machine.held -= 1
         self.release()
 
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Hold it, with nobody going first."""
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
+
     def __enter__(self, blocking: bool = True, timeout: float = -1) -> bool:
         self.machine.switch()
         self.enter()
