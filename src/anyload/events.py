@@ -34,10 +34,41 @@ class Queued(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Preparing(Event):
+    """A worker thread has entered a step that loads wait for: imports, or the start of a backend.
+
+    Args:
+        model: one that waits for it.
+        what: the call, as people read it.
+    """
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared(Event):
+    """A thread has left such a step.
+
+    Args:
+        seconds: how long it was in there.
+        error: what it raised, as text; empty if it did not.
+    """
+
+    what: str
+    seconds: float
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Started(Event):
-    """A worker thread has entered a module's ``load``."""
+    """A worker thread has entered a module's ``load``.
+
+    Args:
+        thread: which one, as by ``threading.get_ident``. A load inside another has its thread.
+    """
 
     backend: str
+    thread: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class Observed:
         warnings: what the load told with ``report_warning``.
         changes: process-wide state that it left behind changed.
         overlapped: whether other loads ran meanwhile, so that the changes may be theirs.
+        warmup_seconds: how much of the load was its ``warmup``; None where none ran.
     """
 
     device: str | None = None
@@ -46,6 +47,7 @@ class Observed:
     warnings: tuple[str, ...] = ()
     changes: tuple[GlobalChange, ...] = ()
     overlapped: bool = False
+    warmup_seconds: float | None = None
 
 
 NOTHING_OBSERVED = Observed()

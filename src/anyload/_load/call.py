@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -137,7 +138,7 @@ def _load(turn: Turn, config: ModelConfig, warmup: bool) -> Result:
         try:
             _require_type(value, turn)
             if warmup and callable(warm := getattr(value, "warmup", None)):
-                warm()
+                _warm_up(warm, turn)
         except BaseException:
             _give_back(value)
             raise
@@ -146,6 +147,14 @@ def _load(turn: Turn, config: ModelConfig, warmup: bool) -> Result:
         # SystemExit and KeyboardInterrupt included: what a module raises ends its attempt and
         # nothing more.
         return _failed(error)
+
+
+def _warm_up(warm: Callable[[], object], turn: Turn) -> None:
+    began = turn.turns.now()
+    try:
+        warm()
+    finally:
+        turn.warmup_seconds = turn.turns.now() - began
 
 
 def _failed(error: BaseException, unfit: AnyloadError | None = None) -> Result:

@@ -267,6 +267,7 @@ class Turn:
         "successors",
         "thread_id",
         "turns",
+        "warmup_seconds",
         "warnings",
     )
 
@@ -290,6 +291,7 @@ class Turn:
         self.stall_alarm: Alarm | None = None
         self.successors: list[Flight] = []
         self.warnings: tuple[str, ...] = ()
+        self.warmup_seconds: float | None = None
 
     @property
     def root(self) -> Turn:

@@ -52,7 +52,9 @@ class Flights:
         self.slots = Slots(limits.max_concurrent_loads, limits.max_abandoned_loads)
         self.queue = Queue()
         self.obstacles = Obstacles(process, self.alarms, clock, self)
-        self.preparations = Preparations(process, self.alarms, clock, limits.prepare_timeout, self)
+        self.preparations = Preparations(
+            process, self.alarms, clock, limits.prepare_timeout, outbox, self
+        )
         self.releases = Releases(
             process, self.alarms, clock, limits.release_timeout, self.slots, outbox, self
         )

@@ -45,7 +45,9 @@ class Observing:
     def _end(self, value: Any) -> Observed:
         device, size = _device(value), _memory_bytes(value)
         changes = self._snapshot.changes() if self._snapshot else []
-        if not (device or size is not None or changes or self._turn.warnings):
+        warmed = self._turn.warmup_seconds
+        seen = device or size is not None or warmed is not None
+        if not (seen or changes or self._turn.warnings):
             return NOTHING_OBSERVED
         alone = bool(changes) and self._turn.turns.inside.may_restore(self._turn)
         if alone:
@@ -53,7 +55,7 @@ class Observing:
                 change.restore()
         told = tuple(change.told() for change in changes)
         overlapped = bool(changes) and not alone
-        return Observed(device, size, tuple(self._turn.warnings), told, overlapped)
+        return Observed(device, size, tuple(self._turn.warnings), told, overlapped, warmed)
 
 
 def _device(value: Any) -> str | None:

@@ -7,10 +7,12 @@ from typing import Literal, Protocol
 
 from ..contracts import Backend
 from ..errors import describe
+from ..events import Prepared, Preparing
 from ..registry import Implementation
 from ..reports import Attempt, Outcome, seconds
 from .alarms import Alarm, Alarms
 from .flight import Flight
+from .outbox import Outbox
 from .plan import Candidate, Choice
 from .process import Process
 from .stacks import error_stack, innermost_frame
@@ -32,6 +34,7 @@ class Preparation:
 
     __slots__ = (
         "alarm",
+        "announced_for",
         "package",
         "phase",
         "run",
@@ -58,6 +61,8 @@ class Preparation:
         self.alarm: Alarm | None = None
         self.started = 0.0
         self.thread_id = 0
+        # The model whose load it was announced for; None where nobody hears of it.
+        self.announced_for: str | None = None
 
 
 class Waiting(Protocol):
@@ -81,6 +86,7 @@ class Preparations:
         alarms: the deadlines.
         clock: the monotonic clock.
         timeout: the limit of each step, in seconds; None means off.
+        outbox: hears of each step, where anybody who waits for it is heard of.
         flights: hears what came of a step.
     """
 
@@ -90,12 +96,14 @@ class Preparations:
         alarms: Alarms,
         clock: Callable[[], float],
         timeout: float | None,
+        outbox: Outbox,
         flights: Waiting,
     ) -> None:
         self._process = process
         self._alarms = alarms
         self._clock = clock
         self._timeout = timeout
+        self._outbox = outbox
         self._flights = flights
         self._starts: dict[Choice, Preparation] = {}
         self._imports: dict[type, Preparation] = {}
@@ -207,6 +215,10 @@ class Preparations:
         preparation.thread_id = thread_id
         preparation.started = self._clock()
         self._process.entered(preparation)
+        heard_of = (flight.model for flight in preparation.waiting if flight.announced)
+        model = preparation.announced_for = next(heard_of, None)
+        if model is not None:
+            self._outbox.put(Preparing(model, preparation.started, preparation.what))
         if preparation.package is not None:
             self._process.import_began(preparation, preparation.package)
         if self._timeout is not None:
@@ -221,6 +233,8 @@ class Preparations:
         self._alarms.cancel(preparation.alarm)
         preparation.alarm = None
         self._process.import_ended(preparation)
+        if preparation.announced_for is not None:
+            self._tell(preparation, preparation.announced_for, error)
         if error is None:
             preparation.phase = "done"
             if self._stops_begun and preparation.starts is not None:
@@ -234,6 +248,12 @@ class Preparations:
             reason = f"{preparation.what} raised {describe(error)}"
             self._give_up(preparation, "raised", reason, todo, error)
         self._flights.changed_hands(todo)
+
+    def _tell(self, preparation: Preparation, model: str, error: BaseException | None) -> None:
+        now = self._clock()
+        reason = "" if error is None else describe(error)
+        took = now - preparation.started
+        self._outbox.put(Prepared(model, now, preparation.what, took, reason))
 
     def review(self, todo: Todo) -> None:
         """Look at the queued steps again: an import has ended, or is past its limit."""

@@ -104,7 +104,7 @@ class Turns:
             turn.alarm = self._alarms.set(at, self._late, turn)
         self._flights.start_clock(flight, self.flight_late)
         if flight.announced:
-            self._outbox.put(Started(flight.model, now, turn.candidate.backend_type))
+            self._outbox.put(Started(flight.model, now, turn.candidate.backend_type, thread_id))
 
     # While it runs
 
