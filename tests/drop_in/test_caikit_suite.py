@@ -85,6 +85,7 @@ def test_what_passes_with_caikits_passes_with_ours(suite: Path, initializer: str
     assert len(theirs.passed) > 200
     assert ours.loads > 90
     failed = theirs.passed - ours.passed
-    if failed:  # some go by the clock, and on a busy machine fail with either class
-        failed -= run(suite, initializer, *sorted(failed)).passed
+    # Those of its runtime wait for its timers: on a busy machine some fail with either class.
+    if timed := sorted(test for test in failed if test.startswith("tests/runtime/")):
+        failed -= run(suite, initializer, *timed).passed
     assert not failed

@@ -79,7 +79,8 @@ class AnyloadInitializer(LocalModelInitializer):  # type: ignore[misc]  # caikit
             module that can load it.
 
         Raises:
-            BaseException: what the module's ``load`` raised, as it was raised.
+            BaseException: what the module's ``load`` raised, as it was raised; where the load is
+                shared, a copy for each caller, if its class allows that.
             LoadError: with ``on_error: next``, or where a limit has passed: every attempt.
         """
         module_id = model_config.module_id

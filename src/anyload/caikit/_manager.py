@@ -1,8 +1,9 @@
 """``caikit.load`` for async servers: finders, archives and singletons, off the event loop.
 
 It does what ``ModelManager.load`` of caikit 0.29.0 does, and gives its errors. It differs where
-that is to the caller's good: singletons wait for their own model only, an archive can be one, and
-a file that the module misses is not taken for a missing ``config.yml``.
+that is to the caller's good: singletons wait for their own model only, an archive can be one, a
+file that the module misses is not taken for a missing ``config.yml``, and a module that raises
+what is no Exception ends its load and nothing else.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ async def load(
         TypeError: an argument is of a wrong type; the initializer is not an AnyloadInitializer.
         ValueError: there is no such model, or no backend that can load it.
         FileNotFoundError: there is no ``config.yml``.
-        BaseException: as from `AnyloadInitializer.init`.
+        Exception: what the module's ``load`` raised, as it was raised.
+        LoadError: as from `AnyloadInitializer.init`; also for a ``load`` that raised what is no
+            Exception, or a StopIteration.
     """
     error.type_check("<COR98255724E>", bool, load_singleton=load_singleton)
     error.type_check("<COR98255419E>", str, BytesIO, bytes, module_path=module_path)
