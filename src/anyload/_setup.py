@@ -115,4 +115,5 @@ def make_limits(config: InitializerConfig) -> Limits:
         next_on_error=config.on_error == "next",
         warmup=config.warmup,
         guard=config.guard,
+        prefetch_streams=config.prefetch_streams,
     )

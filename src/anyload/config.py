@@ -99,6 +99,8 @@ class InitializerConfig(BackendConfig):
         max_concurrent_loads: slots, 1 to 1024.
         max_abandoned_loads: threads that may be left running past their limit, 0 to 1024.
         on_error: whether a failed attempt is followed by the next backend or ends the load.
+        prefetch_streams: how many threads read ahead the files of the models that load next, of
+            modules that name them (``weight_files``), 0 to 1024; 0 for none. Linux only.
         warmup: whether a module's ``warmup`` runs as the last step of an attempt.
         guard: which loads are checked for process-wide state that they leave changed: those of
             exclusive groups, all, or none.
@@ -127,6 +129,7 @@ class InitializerConfig(BackendConfig):
     max_concurrent_loads: Slots = 4
     max_abandoned_loads: Count = 4
     on_error: Literal["next", "raise"] = "next"
+    prefetch_streams: Count = 1
     warmup: bool = True
     guard: Literal["groups", "all", "off"] = "groups"
     model_root: Annotated[Path, BeforeValidator(checks.path)] | None = None

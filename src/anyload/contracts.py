@@ -22,6 +22,8 @@ class Module(Protocol):
         @classmethod
         def variant(cls, config): ...   # the subclass that loads this config, where that depends
         @classmethod
+        def weight_files(cls, config): ...  # the files that load reads: they are read ahead
+        @classmethod
         def prepare(cls): ...           # heavy imports, run once, never two at the same time
         def warmup(self): ...           # the last step of a load, inside its limit
         def release(self): ...          # give memory back; also called for discarded results

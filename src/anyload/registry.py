@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ class Implementation:
         argument: what ``load`` takes first: the model config, or its path as a str or a Path.
         wants_backend: whether ``load`` names ``load_backend``.
         resources: what a load must hold alone in this process: its group, the lane of the GIL.
+        weight_files: names the files that a load reads, if the class says.
         process_globals: process-wide state that its loads are known to change.
         variants: the implementations that its ``variant`` has chosen so far, by class.
     """
@@ -57,6 +59,7 @@ class Implementation:
     argument: Argument
     wants_backend: bool
     resources: tuple[str, ...]
+    weight_files: Callable[[ModelConfig], Iterable[str | os.PathLike[str]]] | None = None
     process_globals: tuple[ProcessGlobal, ...] = field(default=(), repr=False)
     variants: dict[type, Implementation] = field(default_factory=dict, repr=False)
 
@@ -349,6 +352,7 @@ def _inspect(
         argument=argument_of(annotation),
         wants_backend="load_backend" in parameters,
         resources=resources_of(group, holds_gil),
+        weight_files=getattr(cls, "weight_files", None),
         process_globals=tuple(getattr(cls, "process_globals", ())),
     )
 

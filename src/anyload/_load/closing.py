@@ -125,6 +125,7 @@ class Closing:
             len(self._turns.live)
             + len(flights.preparations.running)
             + len(flights.reading)
+            + len(flights.prefetching.running)
             + len(flights.releases.running)
             + len(flights.releases.hung)
             + len(flights.releases.queued)

@@ -6,7 +6,7 @@ from .flight import Flight
 from .flights import Flights
 from .queue import Lane
 from .result import Result
-from .tasks import LoadTask, PrepareTask, ReadTask, ReleaseTask, StopTask, Task
+from .tasks import LoadTask, PrefetchTask, PrepareTask, ReadTask, ReleaseTask, StopTask, Task
 from .todo import Todo
 from .turns import Turns
 
@@ -18,7 +18,7 @@ class Dispatch:
     """Hands out the work of one initializer.
 
     Loads need a slot. Imports, reading, releasing and stopping do not: they must get on when
-    every slot is stuck, and there are never many of them at once.
+    every slot is stuck, and there are never many of them at once. Reading ahead comes last.
     """
 
     def __init__(self, flights: Flights, turns: Turns) -> None:
@@ -33,7 +33,11 @@ class Dispatch:
     def useful(self) -> bool:
         """Whether a worker might find something to do now; False only if it would not."""
         flights = self._flights
-        return self._errands or (flights.slots.free > 0 and len(flights.queue) > 0)
+        return (
+            self._errands
+            or (flights.slots.free > 0 and len(flights.queue) > 0)
+            or flights.prefetching.useful
+        )
 
     @property
     def _errands(self) -> bool:
@@ -57,7 +61,7 @@ class Dispatch:
             # Nobody's code begins until things are put back.
             return self._read()
         task = self._errand(thread_id, todo) if self._errands else None
-        return task or self._load(thread_id)
+        return task or self._load(thread_id) or self._prefetch()
 
     def _errand(self, thread_id: int, todo: Todo) -> Task | None:
         return (
@@ -147,6 +151,11 @@ class Dispatch:
         turn = self._turns.begin(flight, None)
         self._turns.entered(turn, thread_id)
         return LoadTask(turn, self._turns, flights.limits.warmup)
+
+    def _prefetch(self) -> Task | None:
+        prefetching = self._flights.prefetching
+        found = prefetching.take() if prefetching.useful else None
+        return None if found is None else PrefetchTask(*found, prefetching)
 
     def _is_free(self, lane: Lane) -> bool:
         return self._process.obstacle(lane.resources, None) is None

@@ -56,6 +56,8 @@ class PlainFiles:
         read: what of it has been read before, and what that was then.
     """
 
+    in_place = True
+
     def __init__(self, care: Care, read: Mapping[str, Stamp]) -> None:
         self._care = care
         self._read = read
@@ -92,6 +94,8 @@ class PackedFiles:
         care: what is to be done with it.
         base: the directory in it that is the model's.
     """
+
+    in_place = False
 
     def __init__(self, care: Care, base: str) -> None:
         self._care = care

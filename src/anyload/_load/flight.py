@@ -63,6 +63,9 @@ class Holder(Protocol):
 class Files(Protocol):
     """A model's files, where something has to be done before its module may see them."""
 
+    in_place: bool
+    """Whether the module sees them where they are."""
+
     def opened(self, config: ModelConfig) -> AbstractContextManager[ModelConfig]:
         """Yield the config to load by, for the time of the load.
 

@@ -23,6 +23,7 @@ from .key_table import KeyTable
 from .obstacles import Obstacles
 from .outbox import Outbox
 from .plan import Skip
+from .prefetching import Prefetching
 from .preparations import Preparations
 from .process import Process
 from .queue import Queue
@@ -58,6 +59,7 @@ class Flights:
         self.releases = Releases(
             process, self.alarms, clock, limits.release_timeout, self.slots, outbox, self
         )
+        self.prefetching = Prefetching(self, limits.prefetch_streams)
         self.to_resolve: deque[Flight] = deque()
         self.reading: dict[Flight, None] = {}
         self.live: dict[Flight, None] = {}
@@ -196,6 +198,7 @@ class Flights:
                 self.note(flight, Attempt(step.backend_type, "skipped", step.reason))
                 continue
             flight.candidate = step
+            self.prefetching.consider(flight)
             preparation = self.preparations.unmet(step)
             if preparation is None:
                 self._enqueue(flight, todo)

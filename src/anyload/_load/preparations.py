@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Literal, Protocol
 
 from ..contracts import Backend
@@ -190,6 +190,12 @@ class Preparations:
         assert self._process.lock.mine()
         for preparation in (*self._starts.values(), *self._imports.values()):
             preparation.waiting.pop(flight, None)
+
+    @property
+    def waiting(self) -> Iterator[Flight]:
+        """The flights that wait for a step."""
+        for step in (*self._starts.values(), *self._imports.values()):
+            yield from step.waiting
 
     def at_work_for(self, flight: Flight) -> bool:
         """Return whether a thread is in the step that a flight waits for."""

@@ -85,6 +85,18 @@ class Lane:
                 self._refused.append(heapq.heappop(self._heap))
         return None
 
+    def in_order(self) -> Iterator[Entry]:
+        """Yield the entries in their order, but for those refused."""
+        # A heap's first entries are found without sorting the others.
+        frontier = [(entry, 0) for entry in self._heap[:1]]
+        while frontier:
+            entry, place = heapq.heappop(frontier)
+            if entry[5].flight is not None:
+                yield entry
+            for child in (2 * place + 1, 2 * place + 2):
+                if child < len(self._heap):
+                    heapq.heappush(frontier, (self._heap[child], child))
+
     def ask_again(self) -> None:
         """Let those that were refused be asked for again."""
         for entry in self._refused:
@@ -122,6 +134,13 @@ class Queue:
         if lane is None:
             lane = self._lanes[resources] = Lane(resources)
         return lane
+
+    def upcoming(self) -> Iterator[Flight]:
+        """Yield the flights in the order in which they will start, resources aside."""
+        lanes = (lane.in_order() for lane in self._lanes.values() if lane.size)
+        for *_, ticket in heapq.merge(*lanes, key=lambda entry: entry[:4]):
+            assert ticket.flight is not None
+            yield ticket.flight
 
     def first(
         self, free: Callable[[Lane], bool], admitted: Callable[[Flight], bool]

@@ -24,6 +24,7 @@ class Limits:
     next_on_error: bool = True
     warmup: bool = True
     guard: Guard = "groups"
+    prefetch_streams: int = 0
 
 
 class Slots:

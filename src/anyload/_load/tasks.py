@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Protocol
 
 from ..contracts import Backend
@@ -10,7 +11,9 @@ from ..errors import ModelNotFoundError, describe
 from .call import run_turn
 from .flight import Flight, Known, Resolved, Turn
 from .flights import Flights
+from .prefetching import Prefetching
 from .preparations import Preparation, Preparations
+from .read_ahead import free_memory, read_ahead
 from .releases import Release, Releases
 from .result import Result
 from .stacks import forget_frames
@@ -18,6 +21,9 @@ from .todo import Todo
 from .turns import Turns
 
 logger = logging.getLogger("anyload.loads")
+
+SHARE_OF_FREE_MEMORY = 4
+"""Models that are ahead of their loads may take one part in so many."""
 
 
 class Task(Protocol):
@@ -86,6 +92,43 @@ class ReadTask:
         del self._flight, self._resolve, self._found
         self._flights.reading.pop(flight, None)
         self._flights.resolved(flight, found, todo)
+
+
+class PrefetchTask:
+    """Read ahead what a load will read.
+
+    Args:
+        flight: whose load.
+        ahead: the bytes of all models that are ahead of their loads, with this one.
+        prefetching: hears of the end.
+    """
+
+    __slots__ = ("_ahead", "_flight", "_full", "_prefetching")
+
+    def __init__(self, flight: Flight, ahead: int, prefetching: Prefetching) -> None:
+        self._flight = flight
+        self._ahead = ahead
+        self._full = False
+        self._prefetching = prefetching
+
+    def run(self) -> None:
+        """Ask the module which files those are, and read them while somebody wants the model."""
+        flight = self._flight
+        weight_files = flight.candidate.implementation.weight_files
+        assert weight_files is not None
+        assert flight.config is not None
+        try:
+            paths = [os.fspath(path) for path in weight_files(flight.config)]
+            # What the loads need themselves, and what others hold in the cache, needs room too.
+            self._full = self._ahead > free_memory() // SHARE_OF_FREE_MEMORY
+            if not self._full:
+                read_ahead(paths, lambda: flight.phase != "settled")
+        except BaseException as error:
+            logger.debug("reading ahead for %r ended early: %s", flight.model, describe(error))
+
+    def finish(self, todo: Todo) -> None:
+        """Let the next one be read ahead."""
+        self._prefetching.ended(self._flight, full=self._full)
 
 
 class PrepareTask:

@@ -79,6 +79,7 @@ class Turns:
         flight.turn = turn
         self._process.hold(turn.candidate.resources, turn)
         self._live[turn] = None
+        self._flights.prefetching.begun(flight)
         if parent is None:
             self._slots.taken[turn] = None
         else:

@@ -1,0 +1,95 @@
+"""Whose files are read ahead: those of the models that load next.
+
+A load that waits for an import, its group or a slot does not use the disk yet, and the loads at
+work may not use it any more. So another thread reads meanwhile what the next loads will read, and
+they find it in memory. It is a hint: nothing waits for it, it holds no slot, and whatever is wrong
+with a file is left to the load to complain of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+from .flight import Flight
+from .read_ahead import possible
+
+if TYPE_CHECKING:
+    from .flights import Flights
+
+BEYOND_SLOTS = 2
+"""How many more models are read ahead than can load at once."""
+
+
+class Prefetching:
+    """The reading ahead of one initializer.
+
+    Args:
+        flights: its flights.
+        streams: how many threads may read ahead at once; 0 for none.
+    """
+
+    def __init__(self, flights: Flights, streams: int) -> None:
+        self._flights = flights
+        self._streams = streams if possible else 0
+        self._ahead: set[Flight] = set()
+        self._asked = False
+        self._short_of_memory = False
+        self.running: set[Flight] = set()
+
+    @property
+    def useful(self) -> bool:
+        """Whether there may be something to read ahead, and a stream for it."""
+        return self._asked and len(self.running) < self._streams
+
+    def consider(self, flight: Flight) -> None:
+        """A flight waits for its turn, and may be one to read ahead for."""
+        if self._streams and _names_files(flight):
+            self._asked = True
+
+    def begun(self, flight: Flight) -> None:
+        """A flight's load has begun: another one is among the next ones now."""
+        if self._short_of_memory or flight in self._ahead:
+            self._ahead.discard(flight)
+            self._short_of_memory = False
+            self._asked = True
+
+    def take(self) -> tuple[Flight, int] | None:
+        """Return the next flight to read ahead for, and the bytes that are ahead with it.
+
+        There is none if all that come next are ahead already.
+        """
+        assert self._flights.process.lock.mine()
+        if not self.useful or self._flights.closed:
+            return None
+        self._ahead = {flight for flight in self._ahead if waits(flight)}
+        for flight in islice(self._next_ones(), self._flights.slots.total + BEYOND_SLOTS):
+            if _names_files(flight) and flight not in self._ahead:
+                self._ahead.add(flight)
+                self.running.add(flight)
+                return flight, sum(one.size for one in self._ahead)
+        self._asked = False
+        return None
+
+    def ended(self, flight: Flight, *, full: bool) -> None:
+        """A thread is back from a flight's files; ``full``: there was no memory for them."""
+        assert self._flights.process.lock.mine()
+        self.running.discard(flight)
+        if full:
+            self._ahead.discard(flight)
+            self._short_of_memory = True
+            self._asked = False  # until a load begins
+
+    def _next_ones(self) -> Iterator[Flight]:
+        return chain(self._flights.queue.upcoming(), self._flights.preparations.waiting)
+
+
+def waits(flight: Flight) -> bool:
+    """Return whether a flight's load has yet to begin."""
+    return flight.phase in ("preparing", "queued")
+
+
+def _names_files(flight: Flight) -> bool:
+    in_place = flight.files is None or flight.files.in_place
+    return in_place and flight.candidate.implementation.weight_files is not None
