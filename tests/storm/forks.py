@@ -8,7 +8,9 @@ import threading
 import time
 import traceback
 import warnings
+from typing import Any
 
+from anyload import ModelConfig
 from anyload.testing import PATIENCE, Gate, at_rest, waits_at
 
 from .crowds import LOOPS, run_on, waves
@@ -16,7 +18,7 @@ from .models import MODEL, Storm
 
 
 def forks_in_a_storm(forks: int, requests: int) -> str:
-    """Fork while loops and a hung load go on; each child loads models of its own and exits."""
+    """Fork while loops and a slow load go on; each child loads models of its own and exits."""
     storm, gate = Storm(), Gate()
     storm.registry.module("slow")(waits_at(gate))
     asking = [
@@ -25,8 +27,9 @@ def forks_in_a_storm(forks: int, requests: int) -> str:
         )
         for seed, loop in enumerate(LOOPS)
     ]
+    got: list[Any] = []
     slow = threading.Thread(
-        target=storm.initializer.init_sync, args=[type(MODEL)("slow")], kwargs={"key": "slow"}
+        target=lambda: got.append(storm.initializer.init_sync(ModelConfig("slow")))
     )
     slow.start()
     gate.entered_sync()
@@ -40,10 +43,10 @@ def forks_in_a_storm(forks: int, requests: int) -> str:
         if child == 0:  # pragma: no cover  # coverage of a child that ends like this is lost
             _be_a_child(storm)
         assert _exit_code(child) == 0
-    for thread in asking:
-        thread.join()
     gate.open()
-    slow.join()
+    for thread in (slow, *asking):
+        thread.join()
+    assert len(got) == 1
     storm.check(requests * len(asking))
     return f"{forks} children; {storm.figures}"
 
