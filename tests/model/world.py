@@ -104,6 +104,16 @@ class Home:
         return self.closer is not None and not self.closer._asleep.locked()
 
 
+class Clock:
+    """The time; it knows nothing of the world, which would else live as long as its watchdogs."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class World:
     """Everything there is.
 
@@ -113,7 +123,7 @@ class World:
     """
 
     def __init__(self, settings: Settings, homes: int = 2) -> None:
-        self.now = 0.0
+        self.clock = Clock()
         self.settings = settings
         self.stage = Stage()
         self.registry = make_registry(self.stage)
@@ -130,8 +140,9 @@ class World:
         self.usable: set[PlayedModel] = set()
         self._alone = count()
 
-    def clock(self) -> float:
-        return self.now
+    @property
+    def now(self) -> float:
+        return self.clock.now
 
     # Looking
 
@@ -437,7 +448,7 @@ class World:
 
     def advance(self, seconds: float) -> None:
         """Time passes; the watchdogs may be late."""
-        self.now += seconds
+        self.clock.now += seconds
 
     def ring(self, home: Home) -> None:
         """A watchdog that has to is awake."""
