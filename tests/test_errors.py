@@ -31,7 +31,8 @@ from anyload import (
     WrongDeviceError,
     WrongTypeError,
 )
-from anyload.errors import LONGEST_TEXT, Problem, describe
+from anyload._text import LONGEST_TEXT
+from anyload.errors import Problem, describe
 
 RAISED = Attempt("GPU", "raised", "MemoryError: full", "m.Model", 0.5, 0.41, "stack", MemoryError())
 DECLINED = Attempt("LOCAL", "timed_out", "no answer in 3 s", "m.Model", 0.0, 3.0)

@@ -23,7 +23,7 @@ ADAPTERS = (
 )
 
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("words", ("reports", "errors", "events")),
+    ("words", ("_text", "reports", "errors", "events")),
     (
         "contracts",
         (

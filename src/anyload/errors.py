@@ -28,9 +28,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
+from ._text import LONGEST_NAME, LONGEST_TEXT, one_line, quoted
 from .reports import Attempt, LoadReport, StuckLoad, attempt_rows, seconds
 
-LONGEST_TEXT = 4096
+MOST_PROBLEMS = 100
 
 
 class AnyloadError(Exception):
@@ -73,12 +74,17 @@ class ConfigError(AnyloadError):
         super().__init__(source, self.problems)
 
     def __str__(self) -> str:
-        count = len(self.problems)
+        source, count = one_line(self.source, LONGEST_NAME), len(self.problems)
         if count == 1 and not self.problems[0].where:
-            return f"{self.source}: {self.problems[0].what}"
-        width = max((len(problem.where) for problem in self.problems), default=0)
-        lines = [f"{self.source} has {count} problem{'' if count == 1 else 's'}"]
-        lines += [f"  {where:<{width}}  {what}".rstrip() for where, what in self.problems]
+            return f"{source}: {one_line(self.problems[0].what)}"
+        rows = [
+            (one_line(where, LONGEST_NAME), one_line(what))
+            for where, what in self.problems[:MOST_PROBLEMS]
+        ]
+        width = max((len(where) for where, _ in rows), default=0)
+        lines = [f"{source} has {count} problem{'' if count == 1 else 's'}"]
+        lines += [f"  {where:<{width}}  {what}".rstrip() for where, what in rows]
+        lines += ["  ..."] if count > MOST_PROBLEMS else []
         return "\n".join(lines)
 
 
@@ -100,7 +106,7 @@ class ModelNotFoundError(AnyloadError):
         super().__init__(model, reason)
 
     def __str__(self) -> str:
-        return f"model {self.model!r} not found: {self.reason}"
+        return f"model {quoted(self.model)} not found: {one_line(self.reason)}"
 
 
 class LoadError(AnyloadError):
@@ -127,11 +133,11 @@ class LoadError(AnyloadError):
         super().__init__(model, module_id)
 
     def __str__(self) -> str:
-        module = f" (module {self.module_id!r})" if self.module_id else ""
+        module = f" (module {quoted(self.module_id)})" if self.module_id else ""
         return "\n".join([self._headline() + module, *attempt_rows(self.attempts)])
 
     def _headline(self) -> str:
-        return f"no backend could load {self.model!r}"
+        return f"no backend could load {quoted(self.model)}"
 
 
 class LoadTimeoutError(LoadError):
@@ -156,7 +162,7 @@ class LoadTimeoutError(LoadError):
         super().__init__(model, module_id, attempts, report)
 
     def _headline(self) -> str:
-        return f"{self.model!r} was not loaded within load_timeout, {seconds(self.limit)}"
+        return f"{quoted(self.model)} was not loaded within load_timeout, {seconds(self.limit)}"
 
 
 class SaturatedError(AnyloadError):
@@ -173,7 +179,8 @@ class SaturatedError(AnyloadError):
         super().__init__(model, self.stuck)
 
     def __str__(self) -> str:
-        head = f"cannot load {self.model!r}: every slot is held by a load that is past its limit"
+        model = quoted(self.model)
+        head = f"cannot load {model}: every slot is held by a load that is past its limit"
         tail = "restart the process, or raise max_abandoned_loads to go on without those threads"
         return "\n".join([head, *(f"  {load}" for load in self.stuck), tail])
 
@@ -192,7 +199,8 @@ class ReentrantLoadError(AnyloadError):
         super().__init__(model, self.chain)
 
     def __str__(self) -> str:
-        return f"loading {self.model!r} would wait for itself: {' -> '.join(self.chain)}"
+        chain = one_line(" -> ".join(self.chain))
+        return f"loading {quoted(self.model)} would wait for itself: {chain}"
 
 
 class WrongTypeError(AnyloadError):
@@ -226,7 +234,7 @@ class ClosedError(AnyloadError):
         super().__init__(model)
 
     def __str__(self) -> str:
-        return f"cannot load {self.model!r}: the initializer is closed"
+        return f"cannot load {quoted(self.model)}: the initializer is closed"
 
 
 class IntegrityError(AnyloadError):
@@ -243,7 +251,7 @@ class IntegrityError(AnyloadError):
         super().__init__(path, reason)
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return f"{one_line(self.path, LONGEST_NAME)}: {one_line(self.reason)}"
 
 
 class UnsafeArchiveError(AnyloadError):
@@ -262,7 +270,7 @@ class UnsafeArchiveError(AnyloadError):
         super().__init__(archive, member, reason)
 
     def __str__(self) -> str:
-        return f"{self.archive}: member {self.member!r} {self.reason}"
+        return f"{one_line(self.archive, LONGEST_NAME)}: member {quoted(self.member)} {self.reason}"
 
 
 class UnsafePickleError(AnyloadError):
@@ -279,7 +287,7 @@ class UnsafePickleError(AnyloadError):
         super().__init__(path, reason)
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return f"{one_line(self.path, LONGEST_NAME)}: {one_line(self.reason)}"
 
 
 class MissingExtraError(AnyloadError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ._text import LONGEST_NAME, one_line, quoted
+
 Outcome = Literal["loaded", "skipped", "declined", "raised", "timed_out", "stalled", "cancelled"]
 
 
@@ -97,7 +99,7 @@ class Attempt:
 
     def __str__(self) -> str:
         """The attempt as one row of a report: ``GPU  raised  MemoryError: ... (0.41 s)``."""
-        words = [self.backend, self.outcome.replace("_", " "), self.reason]
+        words = [self.backend, self.outcome.replace("_", " "), one_line(self.reason)]
         row = "  ".join(word for word in words if word)
         if self.load_seconds is None or self.outcome in ("timed_out", "stalled"):
             return row
@@ -134,7 +136,7 @@ class LoadReport:
     def __str__(self) -> str:
         """The report as a person reads it: one line of outcome, then one line per attempt."""
         what = f"loaded on {self.backend}" if self.backend else "not loaded"
-        lines = [f"{self.model}: {what} in {seconds(self.total_seconds)}"]
+        lines = [f"{one_line(self.model, LONGEST_NAME)}: {what} in {seconds(self.total_seconds)}"]
         return "\n".join(lines + attempt_rows(self.attempts))
 
 
@@ -160,7 +162,7 @@ class StuckLoad:
     def __str__(self) -> str:
         state = "abandoned" if self.abandoned else "overdue"
         where = f", in {innermost(self.stack)}" if self.stack else ""
-        return f"{self.model!r} on {self.backend}, {state} for {seconds(self.age)}{where}"
+        return f"{quoted(self.model)} on {self.backend}, {state} for {seconds(self.age)}{where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,7 @@ def attempt_rows(attempts: tuple[Attempt, ...]) -> list[str]:
     for number, attempt in enumerate(attempts, 1):
         outcome = attempt.outcome.replace("_", " ")
         row = f"  {number}. {attempt.backend:<{width}}  {outcome:<{outcome_width}}  "
-        row += attempt.reason
+        row += one_line(attempt.reason)
         if attempt.load_seconds is not None and attempt.outcome not in ("timed_out", "stalled"):
             row += (
                 f" ({seconds(attempt.load_seconds)})"
