@@ -368,3 +368,47 @@ class TestReleased:
         gone = framework.Released()
         for one in (copy.copy(gone), copy.deepcopy(gone), pickle.loads(pickle.dumps(gone))):
             assert type(one) is framework.Released
+
+
+SAFETENSORS = ["a.safetensors", "part/a.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("module_id", "weights"),
+    [
+        ("transformers", SAFETENSORS),
+        ("sentence-transformers", SAFETENSORS),
+        ("safetensors", SAFETENSORS),
+        ("sklearn", ["a.skops"]),
+        ("xgboost", ["a.ubj"]),
+        ("lightgbm", ["a.txt"]),
+        ("torch", ["a.pt"]),
+        ("onnx", None),
+        ("spacy", None),
+    ],
+)
+def test_names_the_files_to_read_ahead(
+    module_id: str, weights: list[str] | None, tmp_path: Path
+) -> None:
+    """A model that is a file is that file; of a directory the weights, or all where any may be."""
+    names = [*SAFETENSORS, "a.bin", "a.onnx", "a.pt", "a.skops", "a.txt", "a.ubj", "config.yml"]
+    (tmp_path / "part").mkdir()
+    for name in names:
+        (tmp_path / name).touch()
+    found = Registry.discover().implementations(module_id)["LOCAL"].weight_files
+    assert found is not None
+    named = [Path(path) for path in found(ModelConfig(module_id, tmp_path))]
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in named) == sorted(
+        weights or names
+    )
+    file = tmp_path / "model.other"
+    file.touch()
+    assert found(ModelConfig(module_id, file)) == [file]
+
+
+def test_names_pickled_weights_where_there_are_no_others(tmp_path: Path) -> None:
+    """As the adapter loads them, if it may."""
+    (tmp_path / "pytorch_model.bin").touch()
+    found = Registry.discover().implementations("transformers")["LOCAL"].weight_files
+    assert found is not None
+    assert found(ModelConfig("transformers", tmp_path)) == [tmp_path / "pytorch_model.bin"]

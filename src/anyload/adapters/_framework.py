@@ -79,6 +79,26 @@ def one_file(config: ModelConfig, suffixes: Iterable[str]) -> Path:
     return path
 
 
+def weight_files(*kinds: tuple[str, ...]) -> Any:
+    """Return the classmethod ``weight_files`` of an adapter, by the endings of its files.
+
+    Args:
+        kinds: which endings they may have; of those that are there, the files of the first kind.
+            A model that is a file is that file.
+    """
+
+    def named(cls: type, config: ModelConfig) -> list[Path]:
+        """Return the files that a load reads, for them to be read ahead."""
+        path = Path(os.fspath(config))
+        if path.is_file():
+            return [path]
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        by_kind = ([file for file in files if file.name.endswith(kind)] for kind in kinds)
+        return next(filter(None, by_kind), [])
+
+    return classmethod(named)
+
+
 def device_of(backend: Backend) -> str:
     """Return the device that a load runs on, as frameworks spell it: ``cpu``, ``cuda:0``."""
     return str(getattr(backend, "device", "cpu"))

@@ -9,7 +9,7 @@ from typing import Any, Self
 from ..errors import IntegrityError
 from ..model_config import ModelConfig
 from ..registry import Registry
-from ._framework import Released, one_file, one_line, options, require
+from ._framework import Released, one_file, one_line, options, require, weight_files
 from ._memory import TrimOptions, give_back_memory
 
 BEGINNING = b"tree"
@@ -35,6 +35,8 @@ class LightgbmModel:
         """The fields of a model config: ``trim_memory``."""
 
     device = "cpu"
+
+    weight_files = weight_files((".txt",))
 
     def __init__(self, booster: Any, path: Path, opts: Options) -> None:
         self.booster = booster

@@ -13,7 +13,7 @@ from ..errors import ConfigError, IntegrityError, Problem, WrongDeviceError
 from ..model_config import ModelConfig
 from ..registry import Registry
 from ._first_run import first_run
-from ._framework import Released, one_file, one_line, options, require, says
+from ._framework import Released, one_file, one_line, options, require, says, weight_files
 from ._memory import TrimOptions, give_back_memory
 
 PROVIDERS: tuple[tuple[str, str], ...] = (
@@ -119,6 +119,8 @@ class OnnxModel:
         intra_op_threads: Count = 0
         inter_op_threads: Count = 0
         session_options: dict[str, Any] = {}  # checked by _session_options
+
+    weight_files = weight_files(("",))
 
     def __init__(self, session: Any, path: Path, device: str, opts: Options) -> None:
         self.session = session

@@ -22,6 +22,7 @@ from ._framework import (
     register_for_card,
     require,
     total_size,
+    weight_files,
 )
 from ._torch import check_devices, emptying_card, give_back_card, require_device
 
@@ -42,6 +43,8 @@ class SafetensorsModel:
         """
 
         framework: Literal["torch", "numpy"] | None = None
+
+    weight_files = weight_files((".safetensors",))
 
     def __init__(self, tensors: dict[str, Any], size: int, device: str) -> None:
         self.tensors: Any = tensors

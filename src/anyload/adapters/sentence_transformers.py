@@ -27,7 +27,7 @@ from ._directories import (
     require_vocabulary,
 )
 from ._first_run import first_run
-from ._framework import Released, device_of, options, register_for_card, require
+from ._framework import Released, device_of, options, register_for_card, require, weight_files
 from ._hub import nothing_fetched
 from ._torch import (
     GROUP,
@@ -65,6 +65,8 @@ class SentenceTransformersModel:
 
         dtype: Dtype | None = None
         allow_pickle: bool = False
+
+    weight_files = weight_files((".safetensors",), (".bin", ".pt"))
 
     def __init__(self, model: Any, device: str) -> None:
         self.model = model

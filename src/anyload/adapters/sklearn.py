@@ -23,7 +23,7 @@ from .. import report_warning
 from ..errors import ConfigError, IntegrityError, Problem, UnsafePickleError
 from ..model_config import ModelConfig
 from ..registry import Registry
-from ._framework import Released, one_file, one_line, options, require
+from ._framework import Released, one_file, one_line, options, require, weight_files
 from ._memory import TrimOptions, give_back_memory
 
 CHUNK = 1 << 20
@@ -85,6 +85,8 @@ class SklearnModel:
         mmap: bool = False
 
     device = "cpu"
+
+    weight_files = weight_files((".skops", ".joblib"))
 
     def __init__(self, estimator: Any, size: int, opts: Options) -> None:
         self.estimator = estimator

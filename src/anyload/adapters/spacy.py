@@ -13,7 +13,7 @@ from ..errors import ConfigError, IntegrityError, Problem
 from ..model_config import ModelConfig
 from ..registry import Registry
 from ._directories import pairs_in
-from ._framework import Released, one_line, options, require, total_size
+from ._framework import Released, one_line, options, require, total_size, weight_files
 from ._memory import TrimOptions, give_back_memory
 
 NOT_THE_FILES = ("[E002]", "[E893]", "[E1042]")
@@ -49,6 +49,8 @@ class SpacyModel:
         enable: list[str] = []
 
     device = "cpu"
+
+    weight_files = weight_files(("",))
 
     def __init__(self, nlp: Any, path: Path, opts: Options) -> None:
         self.nlp = nlp

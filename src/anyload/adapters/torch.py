@@ -18,7 +18,15 @@ from ._directories import (
     require_allowed,
 )
 from ._first_run import first_run
-from ._framework import Released, device_of, one_file, options, register_for_card, require
+from ._framework import (
+    Released,
+    device_of,
+    one_file,
+    options,
+    register_for_card,
+    require,
+    weight_files,
+)
 from ._memory import TrimOptions, give_back_memory
 from ._torch import (
     BROKEN,
@@ -55,6 +63,8 @@ class TorchModel:
         """
 
         format: Format | None = None
+
+    weight_files = weight_files((".pt", ".pth", ".jit", ".ts", ".torchscript", ".pt2"))
 
     model: Any
     device: str

@@ -24,7 +24,7 @@ from ._directories import (
     require_vocabulary,
 )
 from ._first_run import first_run
-from ._framework import Released, device_of, options, register_for_card
+from ._framework import Released, device_of, options, register_for_card, weight_files
 from ._hub import nothing_fetched
 from ._torch import (
     GROUP,
@@ -93,6 +93,8 @@ class TransformersModel:
         attention: str | None = None
         allow_pickle: bool = False
         model_options: dict[str, Any] = {}
+
+    weight_files = weight_files((".safetensors",), (".bin", ".pt"))
 
     def __init__(self, model: Any, processor: Any, device: str) -> None:
         self.model = model

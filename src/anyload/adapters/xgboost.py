@@ -21,6 +21,7 @@ from ._framework import (
     options,
     register_for_card,
     require,
+    weight_files,
 )
 from ._memory import TrimOptions, give_back_memory
 
@@ -42,6 +43,8 @@ class XgboostModel:
 
     class Options(TrimOptions):
         """The fields of a model config: ``trim_memory``."""
+
+    weight_files = weight_files((".ubj", ".json"))
 
     def __init__(self, booster: Any, path: Path, device: str, opts: Options) -> None:
         self.booster = booster
