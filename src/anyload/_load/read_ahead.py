@@ -52,18 +52,19 @@ def read_ahead(paths: Iterable[str], wanted: Callable[[], bool]) -> int:
 
 
 def _fill(descriptor: int, nowhere: int, wanted: Callable[[], bool]) -> int:
-    total, at, size = 0, 0, os.fstat(descriptor).st_size
-    while at < size and wanted():
-        end = min(at + CHUNK, size)
-        if _cached(descriptor, at, end):
-            at = end
-            continue
-        # Into /dev/null: the kernel reads the pages and copies none of them.
-        sent = os.sendfile(nowhere, descriptor, at, end - at)
-        if sent == 0:  # the file was cut meanwhile
-            break
-        at += sent
-        total += sent
+    total, size = 0, os.fstat(descriptor).st_size
+    chunks = [(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)]
+    # All are looked at first: what the kernel itself reads ahead of us would be found as we go, and
+    # stepping over it is a jump to the kernel, which then reads in small pieces.
+    for start, end in [chunk for chunk in chunks if not _cached(descriptor, *chunk)]:
+        at = start
+        while at < end:
+            # Into /dev/null: the kernel reads the pages and copies none of them.
+            sent = os.sendfile(nowhere, descriptor, at, end - at) if wanted() else 0
+            if sent == 0:  # nobody wants it any more, or the file was cut
+                return total
+            at += sent
+            total += sent
     return total
 
 
