@@ -12,7 +12,7 @@ import anyio
 import pytest
 from anyio import create_task_group
 from calls import Calls, does, error_of, two_backends
-from scenes import model_on_disk, registry_of
+from scenes import Caller, model_on_disk, registry_of
 
 from anyload import (
     BulkLoadError,
@@ -25,6 +25,7 @@ from anyload import (
     Registry,
     check_cancelled,
 )
+from anyload._load.inside import Inside
 from anyload.testing import (
     FakeModel,
     Gate,
@@ -285,6 +286,76 @@ class TestInline:
             gate.open()
             assert not isinstance(await calls.result("b"), Exception)
             await settled(initializer)
+
+    async def test_stops_waiting_with_the_parent_of_its_parent(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A wait two loads deep ends when the last caller of the one between them leaves too."""
+        site, gate = Site(), Gate()
+        ended, looks = threading.Event(), list[None]()
+        look = Inside.look
+
+        def counted_look(inside: Inside, seat: Any, parent: Any) -> Any:
+            found = look(inside, seat, parent)
+            looks.append(None)
+            return found
+
+        monkeypatch.setattr(Inside, "look", counted_look)
+
+        def between() -> None:
+            try:
+                site.inner("c")
+            finally:
+                ended.set()
+
+        site.module("a", lambda: site.inner("b"))
+        site.module("b", between)
+        site.module("c", gate.enter)
+        async with site.opens() as initializer, create_task_group() as tasks:
+
+            def waiters() -> int:
+                return initializer.statistics().waiters
+
+            last = Caller(tasks, initializer, ModelConfig("c"), key="c")
+            await gate.entered()
+            outer = Caller(tasks, initializer, ModelConfig("a"), key="a")
+            await until(lambda: waiters() == 4)
+            other = Caller(tasks, initializer, ModelConfig("b"), key="b")
+            await until(lambda: waiters() == 5)
+            before = len(looks)
+            await outer.cancel()
+            await until(lambda: len(looks) > before)
+            assert waiters() == 4
+            await other.cancel()
+            await until(ended.is_set)
+            await until(lambda: waiters() == 1)
+            gate.open()
+            await last.result()
+            await settled(initializer)
+
+    async def test_has_landed_as_its_parent_passes_its_limit(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A nested load that has ended is there, though its parent is abandoned in that moment."""
+        site, got = Site(), list[Any]()
+        look = Inside.look
+
+        def slow_look(inside: Inside, seat: Any, parent: Any) -> Any:
+            ended, task = look(inside, seat, parent)
+            if ended:
+                anyio.run(until, lambda: initializer.statistics().abandoned == 1)
+            return ended, task
+
+        monkeypatch.setattr(Inside, "look", slow_look)
+        site.module("a", lambda: got.append(site.inner("b")), backend="GPU")
+        site.module("a", lambda: None)
+        inner = site.module("b", lambda: None)
+        backends = [{"type": "GPU", "timeout": SHORT}, {"type": "LOCAL"}]
+        async with site.opens(backend_priority=backends) as initializer:
+            await site.outer("a")
+            await settled(initializer)
+            assert got == inner.made
+            assert [model.released for model in inner.made] == [0]
 
     async def test_does_not_outlive_its_parent(self) -> None:
         """What waits in a thread that a load has left behind is told when that load has ended."""

@@ -167,11 +167,28 @@ class World:
     # Asking
 
     def ask(
-        self, home: Home, model: str, how: str, loop: Loop | None, priority: int
+        self,
+        home: Home,
+        model: str,
+        how: str,
+        loop: Loop | None,
+        priority: int,
+        raced: bool = False,
     ) -> Caller | None:
-        """One more caller asks for a model; None if the initializer is closed."""
-        key, begin, identity = self._request(home, model, how, priority)
-        caller = Caller(home, identity, None, loop, plans=how == "plan")
+        """One more caller asks for a model; None if the initializer is closed.
+
+        Args:
+            raced: whether another one asks for it in the same moment, and is the faster.
+        """
+        key, begin_alone, identity = self._request(home, model, how, priority)
+
+        def begin() -> Flight:
+            flight = begin_alone()
+            if raced:
+                self.ask(home, model, how, loop, priority)
+            return flight
+
+        caller = Caller(home, identity, None, loop, plans=how == "plan", priority=priority)
         try:
             if loop is None:
                 begun, caller.seat = begin(), home.callers.thread_seat()
@@ -291,6 +308,8 @@ class World:
         for caller in self.callers:
             if caller.waits and caller.seat.lost:
                 caller.end("lost")
+                # The garbage collector closes what waits for ever, and that leaves.
+                caller.home.callers.leave(caller.seat)
         for worker in self.workers:
             for frame in worker.frames:
                 if isinstance(frame, Waits) and frame.caller.waits and not frame.counts:
@@ -431,7 +450,6 @@ class World:
             return
         if ended:
             worker.frames.pop()
-            inside.rise(seat, parent, leave=False)
             self.take(waits.caller)
         elif task is not None:
             self._enter(worker, InLoad(waits.home, task, self.now))
@@ -442,7 +460,7 @@ class World:
         assert isinstance(waits, Waits)
         if waits.caller.waits:
             waits.caller.end("cancelled")
-        waits.home.inside.rise(waits.seat, waits.parent.turn, leave=True)
+        waits.home.inside.rise(waits.seat, waits.parent.turn)
 
     # Time
 

@@ -119,6 +119,9 @@ class Flights:
         assert self.process.lock.mine()
         flight.waiting -= callers
         if flight.waiting > 0:
+            if flight.turn is not None and flight.turn.parent is not None:
+                # Perhaps only the load around it still waits, and nobody wants that.
+                self.review_nested(todo)
             return
         if flight.phase == "settled":
             if flight.value is not None and not flight.taken and not flight.loads_nothing:

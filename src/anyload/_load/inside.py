@@ -63,9 +63,8 @@ class Inside:
                     raise TimeoutError(f"loading {seat.flight.model!r} took over {timeout} s")
                 seat.wait(wait)
         except BaseException:
-            self.rise(seat, parent, leave=True)
+            self.rise(seat, parent)
             raise
-        self.rise(seat, parent, leave=False)
         return seat
 
     def call(
@@ -101,6 +100,9 @@ class Inside:
     def look(self, seat: ThreadSeat, parent: Turn) -> tuple[bool, LoadTask | None]:
         """Return whether the flight has ended, and if not, its next attempt, if it can run here.
 
+        One that has ended has the seat wait no more, in this very step: in the next the load
+        around it may be past its limit, and what waits in that leaves without its result.
+
         Raises:
             ReentrantLoadError: the load would wait for itself.
             LoadCancelled: the load that this one is inside of is no longer wanted.
@@ -110,6 +112,7 @@ class Inside:
             if parent.stuck or seat not in core.process.nested_seats or parent.cancelled:
                 raise LoadCancelled(f"the load of {parent.flight.model!r} is no longer wanted")
             if seat.flight.phase == "settled":
+                self._unseat(seat, parent)
                 return True, None
             turn = claim(seat.flight, parent, core.flights, core.turns)
             if turn is None:
@@ -124,13 +127,14 @@ class Inside:
             todo.closers = True
         seat.wake()
 
-    def rise(self, seat: ThreadSeat, parent: Turn, *, leave: bool) -> None:
-        """Wait no more, and leave the flight if it is to go on without this load."""
-        nested = self._core.process.nested_seats
+    def rise(self, seat: ThreadSeat, parent: Turn) -> None:
+        """Wait no more, and leave the flight, which may go on without this load."""
         with self._core.transition() as todo, self._core.lock:
-            if seat in parent.nested_seats:
-                parent.nested_seats.remove(seat)
-            if seat in nested:
-                del nested[seat]
-                if leave:
-                    self._core.flights.leave_nested(seat.flight, todo)
+            if self._unseat(seat, parent):
+                self._core.flights.leave_nested(seat.flight, todo)
+
+    def _unseat(self, seat: ThreadSeat, parent: Turn) -> bool:
+        """Have a seat wait no more; return whether it did."""
+        if seat in parent.nested_seats:
+            parent.nested_seats.remove(seat)
+        return self._core.process.nested_seats.pop(seat, False) is None
