@@ -68,6 +68,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_load.slots",
             "_load.queue",
             "_load.read_ahead",
+            "_load.interpreter",
             "_load.process",
             "_load.obstacles",
             "_load.releases",

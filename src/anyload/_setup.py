@@ -116,4 +116,5 @@ def make_limits(config: InitializerConfig) -> Limits:
         warmup=config.warmup,
         guard=config.guard,
         prefetch_streams=config.prefetch_streams,
+        gil_switch_interval=config.gil_switch_interval,
     )

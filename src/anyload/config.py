@@ -101,6 +101,9 @@ class InitializerConfig(BackendConfig):
         on_error: whether a failed attempt is followed by the next backend or ends the load.
         prefetch_streams: how many threads read ahead the files of the models that load next, of
             modules that name them (``weight_files``), 0 to 1024; 0 for none. Linux only.
+        gil_switch_interval: how long a load that holds the GIL may keep it from other threads that
+            want it, in seconds, while it runs Python; None leaves that as it is (Python's default
+            is 0.005).
         warmup: whether a module's ``warmup`` runs as the last step of an attempt.
         guard: which loads are checked for process-wide state that they leave changed: those of
             exclusive groups, all, or none.
@@ -130,6 +133,7 @@ class InitializerConfig(BackendConfig):
     max_abandoned_loads: Count = 4
     on_error: Literal["next", "raise"] = "next"
     prefetch_streams: Count = 1
+    gil_switch_interval: Seconds | None = None
     warmup: bool = True
     guard: Literal["groups", "all", "off"] = "groups"
     model_root: Annotated[Path, BeforeValidator(checks.path)] | None = None

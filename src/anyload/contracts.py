@@ -16,6 +16,7 @@ class Module(Protocol):
 
         exclusive_group: str            # loads of one group never overlap in the process
         holds_gil: bool                 # load keeps the GIL: one such load at a time
+        pauses_gc: bool                 # no garbage collection in the process while it loads
         supported_load_backends: ...    # backend types whose models this class can load
         process_globals: ...            # what its loads may leave changed; see anyload.guard
 

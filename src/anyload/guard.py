@@ -169,6 +169,9 @@ def _handlers() -> dict[str, Any]:
     return {number.name: signal.getsignal(number) for number in signal.Signals}
 
 
+SWITCH_INTERVAL = "the switch interval"
+GARBAGE_COLLECTOR = "whether the garbage collector is on"
+
 PYTHON: tuple[ProcessGlobal, ...] = (
     ProcessGlobal("the working directory", os.getcwd),
     _stream("stdin"),
@@ -183,8 +186,8 @@ PYTHON: tuple[ProcessGlobal, ...] = (
     ProcessGlobal("the locale", lambda: locale.setlocale(locale.LC_ALL)),
     ProcessGlobal("sys.excepthook", lambda: sys.excepthook, show=_identity),
     ProcessGlobal("the recursion limit", sys.getrecursionlimit),
-    ProcessGlobal("the switch interval", sys.getswitchinterval),
-    ProcessGlobal("whether the garbage collector is on", gc.isenabled),
+    ProcessGlobal(SWITCH_INTERVAL, sys.getswitchinterval),
+    ProcessGlobal(GARBAGE_COLLECTOR, gc.isenabled),
     ProcessGlobal("the signal handlers", _handlers),
 )
 """What of Python's own any loader may change. It is told of and never put back: the application,

@@ -41,6 +41,7 @@ class Implementation:
         backend_config_override: what it wants changed in its backend's config.
         exclusive_group: the group whose loads never overlap, if it declares one.
         holds_gil: whether its load keeps the GIL.
+        pauses_gc: whether its load wants the garbage collector off.
         argument: what ``load`` takes first: the model config, or its path as a str or a Path.
         wants_backend: whether ``load`` names ``load_backend``.
         resources: what a load must hold alone in this process: its group, the lane of the GIL.
@@ -60,6 +61,7 @@ class Implementation:
     wants_backend: bool
     resources: tuple[str, ...]
     weight_files: Callable[[ModelConfig], Iterable[str | os.PathLike[str]]] | None = None
+    pauses_gc: bool = False
     process_globals: tuple[ProcessGlobal, ...] = field(default=(), repr=False)
     variants: dict[type, Implementation] = field(default_factory=dict, repr=False)
 
@@ -353,6 +355,7 @@ def _inspect(
         wants_backend="load_backend" in parameters,
         resources=resources_of(group, holds_gil),
         weight_files=getattr(cls, "weight_files", None),
+        pauses_gc=bool(getattr(cls, "pauses_gc", False)),
         process_globals=tuple(getattr(cls, "process_globals", ())),
     )
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ..registry import GIL_LANE
+from .interpreter import Interpreter
 
 if TYPE_CHECKING:
     from .flight import Holder, NestedSeat
@@ -84,6 +85,7 @@ class Process:
         # Who is in code of a module's or a backend's, such as a load, a prepare or a release;
         # whether nobody else has been since.
         self._inside: dict[object, bool] = {}
+        self.interpreter = Interpreter()
         # Who puts back what its load has changed; until then nobody else may enter such code.
         self.restoring: Holder | None = None
         # Held while something is made that there must be one of; it may take its time.
@@ -113,6 +115,7 @@ class Process:
         self._importing = {}
         self.nested_seats = {}
         self._inside = {}
+        self.interpreter.end_all()
         self.restoring = None
         self.making = threading.Lock()
         for core in list(self.cores):

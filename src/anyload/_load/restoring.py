@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..guard import PYTHON, ProcessGlobal
+from ..guard import GARBAGE_COLLECTOR, PYTHON, SWITCH_INTERVAL, ProcessGlobal
 from .flight import Turn
 from .process import Process
 from .slots import Guard
@@ -20,13 +20,21 @@ class Restoring:
     def __init__(self, process: Process, guard: Guard) -> None:
         self._process = process
         self._guard = guard
+        # What other loads have anyload set meanwhile is no change of the load that is watched.
+        ours = {
+            GARBAGE_COLLECTOR: process.interpreter.collects,
+            SWITCH_INTERVAL: process.interpreter.switch_interval,
+        }
+        self._python = tuple(
+            ProcessGlobal(one.name, ours[one.name]) if one.name in ours else one for one in PYTHON
+        )
 
     def watched(self, turn: Turn) -> tuple[ProcessGlobal, ...]:
         """Return the process-wide state to look at before and after a load."""
         implementation = turn.candidate.implementation
         grouped = implementation.exclusive_group is not None
         if self._guard == "all" or (self._guard == "groups" and grouped):
-            return (*PYTHON, *implementation.process_globals)
+            return (*self._python, *implementation.process_globals)
         return ()
 
     def may_begin(self, turn: Turn) -> bool:

@@ -25,6 +25,7 @@ class Limits:
     warmup: bool = True
     guard: Guard = "groups"
     prefetch_streams: int = 0
+    gil_switch_interval: float | None = None
 
 
 class Slots:

@@ -17,6 +17,7 @@ from .admission import Gatekeeper
 from .failures import again
 from .flight import Flight, Turn
 from .flights import Flights
+from .interpreter import Wish
 from .restoring import Restoring
 from .result import Inside, Result
 from .stacks import thread_stack
@@ -96,6 +97,10 @@ class Turns:
         turn.thread_id = thread_id
         if turn.parent is None:
             self._process.entered(turn)
+        implementation = turn.candidate.implementation
+        interval = self._flights.limits.gil_switch_interval if implementation.holds_gil else None
+        if implementation.pauses_gc or interval is not None:
+            self._process.interpreter.begin(turn, Wish(implementation.pauses_gc, interval))
         turn.started = now
         turn.queue_seconds = now - flight.ready_at
         flight.queue_seconds += turn.queue_seconds
@@ -218,6 +223,7 @@ class Turns:
         for turn in root.family():
             turn.phase = "abandoned"
             self._process.let_go_of_lane(turn)
+            self._process.interpreter.end(turn)
             turn.turns.unlinger(turn, todo)
         self._slots.abandon(root)
         backend = root.candidate.backend_type
@@ -295,6 +301,7 @@ class Turns:
         phase, turn.phase = turn.phase, "ended"
         self.cancel_alarms(turn)
         freed = self._process.let_go(turn)
+        self._process.interpreter.end(turn)
         if turn.nested_seats:
             self.unseat(turn, todo)
         self.restoring.ended(turn, todo)
