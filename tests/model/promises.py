@@ -212,6 +212,7 @@ def callers_are_woken(view: View) -> None:
             assert caller.seat in flight.seats, "I6: nobody will wake them"
             assert flight.failure is None
             assert flight.value is None
+            assert caller.plans or flight.priority >= caller.priority, "an urgent caller"
     for flight in {f for home in view.world.homes for f in home.core.flights.live}:
         assert flight.waiting == view.waiting[flight] > 0 or flight.phase == "running"
 

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
-from machine import Machine
+from machine import Machine, histories
 from world import Settings, World
 
 from anyload._load.alarms import Alarms
@@ -114,9 +113,4 @@ def test_the_tables_change_under_the_lock_only(monkeypatch: pytest.MonkeyPatch) 
         for name in names:
             monkeypatch.setattr(table, name, guarded(getattr(table, name)))
     monkeypatch.setattr("anyload._load.outbox.log_event", lambda event: None)
-    run_state_machine_as_test(
-        Watched,
-        settings=settings(
-            max_examples=20, stateful_step_count=30, suppress_health_check=list(HealthCheck)
-        ),
-    )
+    run_state_machine_as_test(Watched, settings=histories(20, 30))

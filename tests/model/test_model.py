@@ -14,14 +14,12 @@ import os
 
 import hypothesis
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import get_state_machine_test
-from machine import Machine
+from machine import Machine, histories
 
 RUNS = int(os.environ.get("MODEL_RUNS", "250"))
 STEPS = int(os.environ.get("MODEL_STEPS", "50"))
 REPLAY = os.environ.get("MODEL_REPLAY")
-SHRINKS = os.environ.get("MODEL_SHRINKS", "yes") == "yes"
 MOST_SECONDS = 900.0
 """How long it may take: hypothesis shrinks what fails for up to five minutes."""
 
@@ -36,15 +34,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
 def test_every_history_keeps_the_promises() -> None:
     """Whatever threads, callers and the time do, in any order, the invariants hold."""
     faulthandler.dump_traceback_later(MOST_SECONDS, exit=True)
-    play = get_state_machine_test(
-        Machine,
-        settings=settings(
-            max_examples=RUNS,
-            stateful_step_count=STEPS,
-            phases=[phase for phase in Phase if SHRINKS or phase is Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    play = get_state_machine_test(Machine, settings=histories(RUNS, STEPS))
     if REPLAY is not None:
         play = hypothesis.reproduce_failure(hypothesis.__version__, ast.literal_eval(REPLAY))(play)
     play()

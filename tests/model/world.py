@@ -290,6 +290,8 @@ class World:
             except AnyloadError as error:
                 caller.error = error
         caller.end("value" if caller.error is None else "error")
+        flight = seat.flight
+        assert flight.waiting or flight.value is None, "a model that all have taken is kept"
 
     def end_loop(self, place: int) -> None:
         """A loop ends, as it may in the middle of anything; another takes its place."""

@@ -1,0 +1,1 @@
+"""Mutants of the core's concurrency rules, and what runs the tests against them."""
