@@ -98,6 +98,10 @@ TARS: dict[str, bytes] = {
     "a global header that names a member": member("g", b"14 path=../x\n", tarfile.XGLTYPE)
     + CONFIG_MEMBER,
     "no header": b"\xff" * BLOCK,
+    "many directories": b"".join(
+        member(f"{number}/" + "d/" * 30, b"", tarfile.DIRTYPE) for number in range(400)
+    ),
+    "the same directory again and again": member("./", b"", tarfile.DIRTYPE) * 10_001,
     "many members": b"".join(member(str(number), b"") for number in range(10_001)),
 }
 

@@ -77,7 +77,7 @@ class ArchiveConfig(BackendConfig):
 
     Args:
         directory: where; the system's directory for temporary files where it is None.
-        max_files: the most members, directories included.
+        max_files: the most files and directories.
         max_bytes: the most bytes of all files together, unpacked.
         max_ratio: the most bytes, unpacked, for each byte of the archive.
     """

@@ -20,7 +20,7 @@ class ArchiveLimits:
     """How much an archive may hold.
 
     Args:
-        max_files: members, directories included.
+        max_files: files and directories, those included that no member stands for.
         max_bytes: bytes of all files together.
         max_ratio: how many times the archive's own size that may be; an archive that holds less
             than 1 MiB is not asked.
@@ -56,7 +56,8 @@ class Inspection:
         self._archive = archive
         self._packed = packed
         self._limits = limits
-        self._count = 0
+        self._made = 0
+        self._directories: set[str] = set()
         self.bytes = 0
         # By the spelling that file systems which ignore case, or how an accent is written, use:
         # the path, whether it is a directory, and whether the archive lists it.
@@ -77,20 +78,28 @@ class Inspection:
         Raises:
             UnsafeArchiveError: it must not be extracted.
         """
+        self._count(name)
         self._weigh(name, size)
         segments = self._segments(name, directory)
         for length in range(1, len(segments)):
-            self._settle(name, "/".join(segments[:length]), directory=True, listed=False)
+            around = "/".join(segments[:length])
+            if around not in self._directories:
+                self._count(name)
+                self._settle(name, around, directory=True, listed=False)
         path = "/".join(segments)
         if segments:
             self._settle(name, path, directory=directory, listed=True)
         return path
 
+    def _count(self, name: str) -> None:
+        """Count a member, or a directory that one lies in."""
+        self._made += 1
+        most = self._limits.max_files
+        if self._made > most:
+            raise self.refuse(name, f"is one too many: at most {most}, max_files")
+
     def _weigh(self, name: str, size: int) -> None:
         limits = self._limits
-        self._count += 1
-        if self._count > limits.max_files:
-            raise self.refuse(name, f"is one too many: at most {limits.max_files}, max_files")
         if size < 0:
             raise self.refuse(name, f"has a size of {size} bytes")
         self.bytes += size
@@ -140,3 +149,5 @@ class Inspection:
         if known_listed and listed:
             raise self.refuse(name, "is there twice")
         self._seen[folded] = path, directory, listed or known_listed
+        if directory:
+            self._directories.add(path)
