@@ -19,7 +19,7 @@ from anyload.testing import at_rest
 from .fibers import Fiber, Machine
 from .requests import FOR_EVER, SINGLE, Request
 from .threads import SwitchingProcessLock
-from .world import BACKENDS, Visit, World
+from .world import BACKENDS, NAMED_TWICE, Visit, World
 
 
 class Checks:
@@ -119,7 +119,9 @@ class Checks:
             and request.waiting
             and request.at + request.patience > self._machine.now()  # else it may be leaving
             and request.how in ("init", "thread")
-            and request.is_for(visit.home, visit.path.name, visit.variant)
+            and (request.home, request.variant) == (visit.home, visit.variant)
+            # Of a model with two names one may be read while the other loads: not joined yet.
+            and request.models == [visit.path.name] != [NAMED_TWICE]
         )
 
     def reported(self, event: Loaded | Failed) -> None:

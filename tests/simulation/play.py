@@ -20,21 +20,15 @@ import trio
 from trio._core import _run as trio_run
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from anyload import (
-    AnyloadError,
-    BulkLoadError,
-    Initializer,
-    LoadCancelled,
-    LoadError,
-    ModelConfig,
-)
+from anyload import Initializer, ModelConfig
 from anyload.events import AttemptEnded, Event, Failed, Loaded
 
+from .callers import Callers
 from .checks import Checks
-from .fibers import TICK, Machine, on_tick
+from .fibers import Machine, on_tick
 from .requests import FOR_EVER, SPAN, Request, draw
 from .threads import in_fibers, own_process
-from .world import HOMES, STALL_TIMEOUT, TIMEOUT, Visit, World
+from .world import HOMES, STALL_TIMEOUT, TIMEOUT, World
 
 REQUESTS = 300
 TOO_LONG = 10_000.0
@@ -102,13 +96,10 @@ class Player:
         self.process = own_process()
         self.machine = Machine(self._dice.getrandbits(32), self._clock)
         self.world = World(self.machine, seed, calm=calm)
-        self.world.nest = self._nest
         self.requests = draw(self._dice.getrandbits(32), size)
         for request in self.requests:
             if cancelled is not None and request.number not in cancelled:
                 request.patience = FOR_EVER
-        self._left = size
-        self._all_ended = trio.Event()
         self._budget = Budget()
 
     def play(self) -> None:
@@ -130,6 +121,10 @@ class Player:
                 for home in HOMES
             }
             self.checks = Checks(self.machine, self.world, self._homes, self.requests)
+            self._callers = Callers(
+                self.machine, self.world, self.checks, self._homes, self._root, self.requests
+            )
+            self.world.nest = self._callers.nest
             self.world.ask_whether_wanted = self.checks.ask_whether_wanted
             self.machine.after_step = self.checks.after_step
             try:
@@ -143,14 +138,14 @@ class Player:
             machinery.start_soon(self._keep_time)
             async with trio.open_nursery() as callers:
                 for request in list(self.requests):
-                    callers.start_soon(self._ask, request)
+                    callers.start_soon(self._callers.ask, request)
                 if not self._calm:
                     callers.start_soon(self._change_the_budget)
                     callers.start_soon(
                         self._close, HOMES[0], on_tick(SPAN * self._dice.uniform(0.6, 1.0))
                     )
                     callers.start_soon(self._close, HOMES[1], SPAN)
-                await self._all_ended.wait()
+                await self._callers.all_ended.wait()
             if self._calm:
                 for home in HOMES:
                     await self._close(home, 0.0)
@@ -187,121 +182,6 @@ class Player:
                 self.checks.reported(event)
                 what += f" {report.backend} {report.total_seconds:.4f}"
         self.world.note("event", what, f"{home}/{Path(event.model).name}")
-
-    # Callers
-
-    def _names(self, request: Request) -> list[str]:
-        return [str(self._root / request.home / model) for model in request.models]
-
-    async def _ask(self, request: Request) -> None:
-        await trio.sleep_until(request.at)
-        self.world.note("asks", request)
-        if request.how == "thread":
-            self.machine.spawn(partial(self._ask_in_thread, request))
-            return
-        with trio.move_on_after(request.patience) as scope:
-            try:
-                request.waiting = True
-                await self._call(request)
-            except AnyloadError as error:
-                self._end(request, self._told(error))
-            finally:
-                request.waiting = False
-        if scope.cancelled_caught:
-            self._end(request, "cancelled")
-
-    async def _call(self, request: Request) -> None:
-        initializer, names = self._homes[request.home], self._names(request)
-        options: dict[str, Any] = {"priority": request.priority}
-        if request.variant:
-            options["variant"] = request.variant
-        match request.how:
-            case "plan":
-                await initializer.plan(names[0])
-                self._end(request, "a plan")
-            case "many" | "fail fast":
-                fail_fast = request.how == "fail fast"
-                got = await initializer.init_many(names, fail_fast=fail_fast, **options)
-                self._take(*got.values())
-                self.checks.expect(list(got) == names, f"I22: {request} came in another order")
-                self._end(request, "all")
-            case "each" | "some":
-                came = []
-                async with initializer.init_each(names, **options) as outcomes:
-                    async for outcome in outcomes:
-                        came.append(str(outcome.model))
-                        if outcome.value is not None:
-                            self._take(outcome.value)
-                        await trio.sleep(TICK)
-                        if request.how == "some" and len(came) == 2:
-                            break
-                    else:
-                        whole = sorted(came) == sorted(names)
-                        self.checks.expect(whole, f"I22: {request} came to {came}")
-                self._end(request, "outcomes")
-            case _:
-                self._take(value := await initializer.init(names[0], **options))
-                self._end(request, f"loaded on {value.backend}")
-
-    def _ask_in_thread(self, request: Request) -> None:
-        self._load_sync(request, suppress=True)
-
-    def _nest(self, visit: Visit, dice: random.Random) -> None:
-        """Load another model inside a load."""
-        (request,) = draw(dice.getrandbits(32), 1)
-        request.number, request.at, request.how = len(self.requests), self.machine.now(), "nested"
-        del request.models[1:]
-        if dice.random() < 0.5:  # one that is being loaded, perhaps the very same
-            other = dice.choice(list(self.world.visits))
-            request.home, request.models = other.home, [other.path.name]
-            request.variant = other.variant
-        request.patience = dice.choice([FOR_EVER, FOR_EVER, 1.0])
-        self.requests.append(request)
-        self.world.note("inside", visit.name, "asks", request)
-        self._load_sync(request, suppress=dice.random() < 0.5)
-
-    def _load_sync(self, request: Request, *, suppress: bool) -> None:
-        initializer, (name,) = self._homes[request.home], self._names(request)
-        kwargs = {"variant": request.variant} if request.variant else {}
-        timeout = None if math.isinf(request.patience) else request.patience
-        request.waiting = True
-        try:
-            value = initializer.init_sync(name, timeout=timeout, **kwargs)
-        except AnyloadError as error:
-            self._end(request, self._told(error))
-            if not suppress:
-                raise
-        except (TimeoutError, LoadCancelled):
-            self._end(request, "cancelled")
-            if not suppress:
-                raise
-        else:
-            self._take(value)
-            self._end(request, f"loaded on {value.backend}")
-        finally:
-            request.waiting = False
-
-    def _take(self, *values: Any) -> None:
-        for value in values:
-            value.given += 1
-            self.checks.expect(not value.late, f"I10: a caller got {value}, which came late")
-
-    def _told(self, error: AnyloadError) -> str:
-        if isinstance(error, BulkLoadError):
-            self._take(*error.models.values())
-        tried = ""
-        if isinstance(error, LoadError):
-            tried = " ".join(f"{one.backend} {one.outcome}" for one in error.attempts)
-        return f"{type(error).__name__} {tried}".strip()
-
-    def _end(self, request: Request, outcome: str) -> None:
-        request.waiting = False
-        request.outcomes.append(outcome)
-        request.ended_at = self.machine.now()
-        self.world.note("ends", request, outcome)
-        self._left -= request.how != "nested"
-        if self._left == 0:
-            self.machine.tell(self._all_ended)
 
     async def _close(self, home: str, at: float) -> None:
         await trio.sleep_until(at)

@@ -9,7 +9,7 @@ from typing import Literal
 from .fibers import on_tick
 from .world import ALIAS, HOMES, HOT, MODELS
 
-SPAN = 40.0
+SPAN = 60.0
 """Within how many seconds all requests come."""
 
 How = Literal["init", "thread", "many", "fail fast", "each", "some", "plan", "nested"]
@@ -56,11 +56,6 @@ class Request:
     def __str__(self) -> str:
         what = self.models[0] if len(self.models) == 1 else f"{len(self.models)} models"
         return f"request {self.number} ({self.how} {self.home}/{what}{'+' * self.variant})"
-
-    def is_for(self, home: str, model: str, variant: int) -> bool:
-        """Return whether it is for this model, under whatever name."""
-        names = {"plain 1" if name == ALIAS else name for name in self.models}
-        return (self.home, self.variant) == (home, variant) and model in names
 
 
 def draw(seed: int, size: int) -> list[Request]:

@@ -39,19 +39,20 @@ MODULES: dict[str, dict[str, Any]] = {
     "warms up": {},
 }
 MODELS = [f"{module} {number}" for module in MODULES for number in range(1, 5)]
-ALIAS = "plain 1, by another name"
+NAMED_TWICE = "plain 1"
+ALIAS = f"{NAMED_TWICE}, by another name"
 HOT = [ALIAS, *(f"{module} 1" for module in MODULES)]
 """Those that are asked for most."""
 
 
 ACTS = {
-    "returns": 24,
+    "returns": 34,
     "raises": 8,
     "exits": 3,
     "declines": 5,
     "returns a coroutine": 3,
-    "is late": 7,
-    "hangs": 6,
+    "is late": 5,
+    "hangs": 5,
     "reports": 8,
     "stalls": 4,
     "obeys": 10,
@@ -132,11 +133,12 @@ class World:
         self._times[what] += not self._calm
         return random.Random(f"{self._seed} {what} {self._times[what]}")
 
-    def hang(self) -> None:
-        """Come back only when the simulation lets go of everything."""
+    def hang(self, dice: random.Random) -> None:
+        """Come back long after every limit, or only when the simulation lets go of everything."""
         if not self._let_go:
             self._hung.append(self.machine.current())
-            self.machine.block()
+            for_ever = dice.random() < 0.1
+            self.machine.block(None if for_ever else self.machine.now() + dice.randrange(5, 15))
 
     def let_go(self) -> None:
         """Let all that hangs come back, and nothing hang from now on."""
@@ -199,7 +201,7 @@ class World:
             case "is late":
                 self.machine.sleep(dice.uniform(1.25 * TIMEOUT, 3 * TIMEOUT))
             case "hangs":
-                self.hang()
+                self.hang(dice)
             case "reports" | "stalls":
                 for step in range(4):
                     report_progress(step / 4)
@@ -288,7 +290,7 @@ class World:
         with self._code(group):
             self.machine.sleep(dice.choice([0.0, TICK, TICK if self._calm else 3 * TICK]))
             if fate < 0.05:
-                self.hang()
+                self.hang(dice)
         if 0.05 <= fate < 0.15:
             raise OSError(f"no {what}")
 
@@ -304,4 +306,4 @@ def make_models(root: Path) -> None:
             (root / home / model).mkdir()
             module = model.rpartition(" ")[0]
             (root / home / model / "config.yml").write_text(f"module_id: {module}\n")
-        (root / home / ALIAS).symlink_to(root / home / "plain 1", target_is_directory=True)
+        (root / home / ALIAS).symlink_to(root / home / NAMED_TWICE, target_is_directory=True)
