@@ -171,6 +171,7 @@ def test_load_as_json_keeps_its_promise(capsys: pytest.CaptureFixture[str]) -> N
         "loaded": True,
         "module_id": "fallback",
         "backend": "LOCAL",
+        "warmup_seconds": None,
         "error": None,
         "device": "cpu",
         "memory_bytes": None,

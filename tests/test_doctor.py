@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from anyload import LoadReport, ModelConfig, ProcessGlobal, Registry, _probes
+from anyload._children import Unfinished, result, where
 from anyload._examination import NotLoadedError, Undeclared, Usual, likeness, release
 from anyload._probes import Heartbeat, Watch
 from anyload._processes import run_alone
@@ -27,12 +28,9 @@ from anyload.doctor import (
     Alone,
     Diagnosis,
     Together,
-    Unfinished,
     diagnose,
     gil_of,
-    result,
     too_slow,
-    where,
 )
 from anyload.events import Failed
 from anyload.testing import returns_at_once
@@ -442,8 +440,8 @@ def test_a_configuration_that_cannot_be_used_is_exit_code_2(
     ("argv", "told"),
     [
         (["load", "models.yml", "--rounds", "2"], "--rounds is for doctor only"),
-        (["plan", "models.yml", "--timeout", "2"], "--timeout is for doctor only"),
-        (["doctor", "models.yml", "--rounds", "0"], "'0' is not a number of rounds"),
+        (["plan", "models.yml", "--timeout", "2"], "--timeout is for doctor and bench only"),
+        (["doctor", "models.yml", "--rounds", "0"], "'0' is not a number of times"),
         (["doctor", "models.yml", "--timeout", "soon"], "'soon' is not a number of seconds"),
         (["doctor", "models.yml", "--timeout", "-1"], "'-1' is not a number of seconds"),
     ],

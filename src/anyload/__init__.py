@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .guard import ProcessGlobal as ProcessGlobal
     from .initializer import Initializer as Initializer
     from .model_config import ModelConfig as ModelConfig
+    from .recorder import Recorder as Recorder
     from .registry import Registry as Registry
     from .reports import Attempt as Attempt
     from .reports import GlobalChange as GlobalChange
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from .reports import Observed as Observed
     from .reports import Statistics as Statistics
     from .reports import StuckLoad as StuckLoad
+    from .timeline import Timeline as Timeline
 
 _HOMES = MappingProxyType(
     {
@@ -85,8 +87,10 @@ _HOMES = MappingProxyType(
         "guard": ("ProcessGlobal",),
         "initializer": ("Initializer",),
         "model_config": ("ModelConfig",),
+        "recorder": ("Recorder",),
         "registry": ("Registry",),
         "reports": ("Attempt", "GlobalChange", "LoadReport", "Observed", "Statistics", "StuckLoad"),
+        "timeline": ("Timeline",),
     }
 )
 _HOME_OF = MappingProxyType({name: home for home, names in _HOMES.items() for name in names})

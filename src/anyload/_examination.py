@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +20,7 @@ from ._setup import extended
 from .config import load_config
 from .doctor import Alone, Together, gil_of
 from .errors import AnyloadError, describe
-from .events import Event, Failed, Loaded, Started
+from .events import Event, Failed, Hook, Loaded, Started
 from .initializer import Initializer
 from .model_config import ModelConfig
 from .registry import Implementation, Registry
@@ -178,13 +178,23 @@ class Loads:
         model: the model.
         declared: whether what the modules declare counts; what a load leaves changed is then put
             back, as in a server.
+        hooks: hear of each load too.
     """
 
-    def __init__(self, source: str, name: str, model: str, *, declared: bool) -> None:
+    def __init__(
+        self,
+        source: str,
+        name: str,
+        model: str,
+        *,
+        declared: bool,
+        hooks: Sequence[Hook] = (),
+    ) -> None:
         registry = Registry.discover()
         config = load_config(
             source, name=name, environ=os.environ, known_types=registry.backend_types
         )
+        self.config = config
         self.registry = extended(registry, config, source)
         unlimited = {"timeout": None, "stall_timeout": None}
         config = config.model_copy(
@@ -208,7 +218,7 @@ class Loads:
         self._initializer = Initializer.from_config(
             config,
             registry=self.registry if declared else Undeclared(self.registry),
-            hooks=[self._hear],
+            hooks=[*hooks, self._hear],
         )
 
     def _hear(self, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""How ``anyload doctor`` looks at a process: its event loop, what it holds, what is patched."""
+"""How to look at a process: its event loop, what it holds, what is patched."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple
 
@@ -26,10 +26,15 @@ FUNCTIONS = (FunctionType, BuiltinFunctionType, classmethod, staticmethod, prope
 
 
 class Heartbeat:
-    """Ticks on the event loop, and notices how long it was kept from that."""
+    """Ticks on the event loop, and notices how long it was kept from that.
 
-    def __init__(self) -> None:
+    Args:
+        ticked: hears of each tick: when it was, and how long after the one before.
+    """
+
+    def __init__(self, ticked: Callable[[float, float], None] | None = None) -> None:
         self._last = time.monotonic()
+        self._ticked = ticked
         self._longest = self._stopped = 0.0
 
     async def beat(self) -> None:
@@ -44,6 +49,8 @@ class Heartbeat:
         self._longest = max(self._longest, gap)
         if gap >= STOPPED_SECONDS:
             self._stopped += gap
+        if self._ticked is not None:
+            self._ticked(now, gap)
 
     def listen(self) -> None:
         """Begin anew."""

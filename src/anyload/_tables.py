@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+from ._children import Unfinished
 from ._load.plan import Candidate, Plan, Skip
 from .bulk import LoadOutcome
-from .doctor import Alone, Diagnosis, Together, Unfinished
+from .doctor import Alone, Diagnosis, Together
 from .errors import AnyloadError, describe
 from .reports import Attempt, StuckLoad, seconds
 
@@ -26,8 +27,8 @@ JSON_KEYS = """\
 the document of load --json:
   config, seconds
   models     of each: model, loaded, module_id, backend, load_seconds, queue_seconds,
-             total_seconds, error, device, memory_bytes, warnings, changes (of process-wide
-             state, as text)
+             total_seconds, warmup_seconds, error, device, memory_bytes, warnings, changes (of
+             process-wide state, as text)
     attempts   of each: backend, outcome, reason, implementation, load_seconds, queue_seconds
   abandoned  loads that never ended; of each: model, backend, age, stack
 the document of plan --json:
@@ -45,8 +46,9 @@ the document of doctor --json:
                files_left, changes
     together   loads at once; loads, at_once, unsafe, errors, wrong, changes, afterwards
                both, where they came to no end: how (failed, crashed or hung), reason
-module_id, backend, error, device, memory_bytes, implementation, the load_seconds of an attempt,
-and doctor's models together, exclusive_group, the figures of memory and files_left may be null.
+module_id, backend, warmup_seconds, error, device, memory_bytes, implementation, the load_seconds
+of an attempt, and doctor's models together, exclusive_group, the figures of memory and files_left
+may be null.
 An outcome is loaded, skipped, declined, raised, timed_out, stalled or cancelled."""
 
 
@@ -153,6 +155,7 @@ def _load_entry(outcome: LoadOutcome) -> dict[str, Any]:
         "load_seconds": report.load_seconds,
         "queue_seconds": report.queue_seconds,
         "total_seconds": report.total_seconds,
+        "warmup_seconds": report.observed.warmup_seconds,
         "error": outcome.error and error_text(outcome.error),
         "device": report.observed.device,
         "memory_bytes": report.observed.memory_bytes,

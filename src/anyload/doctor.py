@@ -6,19 +6,12 @@ model. What is done in there is in ``_examination.py``. Here is what comes of it
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import re
-import signal
-import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from ._processes import run_alone
+from ._children import Unfinished, run_part
 from .reports import seconds
 
 Gil = Literal["held", "not held", "too short"]
@@ -27,9 +20,6 @@ Examination = Literal["alone", "together"]
 ENOUGH_SECONDS = 0.05
 """A load that is shorter does not tell whether it holds the GIL: the event loop is late by some
 milliseconds for many reasons."""
-START_SECONDS = 5.0
-TIMED_OUT = re.compile(r"^Timeout \(\d+:\d\d:\d\d", re.MULTILINE)
-"""What faulthandler prints first."""
 LOADS_AT_LEAST = 7
 """How many loads the examination of loads at once comes to, should they take turns: two alone, one
 round of four, and one more alone."""
@@ -146,20 +136,6 @@ class Together:
     def unsafe(self) -> bool:
         """Whether anything was seen that a load alone does not do."""
         return bool(self.errors or self.wrong or self.changes or self.afterwards)
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """An examination that did not come to its end.
-
-    Args:
-        how: the load or the examination raised; its process ended; it took too long and was
-            killed.
-        reason: what is known of it.
-    """
-
-    how: Literal["failed", "crashed", "hung"]
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,15 +272,9 @@ class Doctor:
 
     def _run(self, examination: Examination, model: str) -> dict[str, Any] | Unfinished:
         """Return what an examination has measured, or how it ended without a result."""
-        command = [sys.executable, "-X", "faulthandler", *(["-P"] * sys.flags.safe_path)]
-        command += ["-m", "anyload", "doctor", self.config, f"--model={model}"]
-        command += [f"--name={self.name}", f"--loop={self.loop}", f"--rounds={self.rounds}"]
-        command += [f"--timeout={self.timeout}", f"--examine={examination}"]
-        # Files and not pipes: what a model's load has started may hold on to a pipe for ever.
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            # It ends by itself at its limit, which begins when it has started.
-            code = run_alone(command, out, err, self.timeout + START_SECONDS)
-            return result(code, _read(out), _read(err), self.timeout)
+        options = ["doctor", self.config, f"--model={model}", f"--name={self.name}"]
+        options += [f"--loop={self.loop}", f"--rounds={self.rounds}", f"--examine={examination}"]
+        return run_part(options, self.timeout)
 
 
 def too_slow(alone: Alone, timeout: float) -> Unfinished | None:
@@ -314,51 +284,3 @@ def too_slow(alone: Alone, timeout: float) -> Unfinished | None:
         return None
     took = seconds(alone.usual_seconds)
     return Unfinished("failed", f"with {took} a load that needs --timeout {2 * needed:.0f}")
-
-
-def _read(file: Any) -> str:
-    file.seek(0)
-    return str(file.read().decode(errors="replace"))
-
-
-def result(code: int | None, out: str, err: str, timeout: float) -> dict[str, Any] | Unfinished:
-    """Return what an examination's process has to say. Pure.
-
-    Args:
-        code: its exit code; None if it was killed at its limit.
-        out: its stdout: one JSON document, if it came to its end.
-        err: its stderr.
-        timeout: its limit.
-    """
-    try:
-        document = json.loads(out)
-    except ValueError:
-        if code is None or TIMED_OUT.search(err):
-            return Unfinished("hung", f"no end after {seconds(timeout)}{where(err)}")
-        if code == 2:  # as for a configuration that cannot be used
-            return Unfinished("failed", err.strip())
-        last = err.strip().rpartition("\n")[2] if code > 0 else ""
-        words = where(err) or (f": {last}" if last else "")
-        return Unfinished("crashed", f"{_exit_text(code)}{words}")
-    if "error" in document:
-        return Unfinished("failed", document["error"])
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
-    }
-
-
-def _exit_text(code: int) -> str:
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-code).name
-    return f"exit code {code}"
-
-
-def where(err: str) -> str:
-    """Return where a load was, by what faulthandler has printed: ``, in my_modules.py:12 load``."""
-    inside = os.path.join("anyload", "_load", "call.py")
-    stacks = [stack for stack in re.split(r"\n(?=\S)", err) if inside in stack]
-    # Of a crash, the thread that crashed; its innermost frame is the first.
-    stacks.sort(key=lambda stack: not stack.startswith("Current thread"))
-    found = re.search(r'File "([^"]+)", line (\d+) in (.+)', stacks[0]) if stacks else None
-    return f", in {os.path.basename(found[1])}:{found[2]} {found[3]}" if found else ""

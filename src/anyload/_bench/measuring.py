@@ -1,0 +1,275 @@
+"""What ``anyload bench`` measures in a process that it has to itself."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+from anyio import create_task_group
+
+from .._examination import Loads, release
+from .._probes import Heartbeat, footprint
+from .._retelling import timeline_of
+from .._setup import extended
+from ..config import InitializerConfig, load_config
+from ..events import Event, Loaded, Prepared
+from ..initializer import Initializer
+from ..recorder import LATE_SECONDS
+from ..registry import Registry
+from ..timeline import Gap
+from .disk import files_of, make_cold, seconds_to_read, size_of
+from .samples import AloneSample, BulkSample, LoadSample, TogetherSample
+
+GRACE_SECONDS = 2.0
+MEMORY_SECONDS = 0.01
+"""How often the memory is looked at while all models load."""
+
+
+async def measure_alone(source: str, name: str, model: str) -> AloneSample:
+    """Load a model three times: first, cold and warm.
+
+    Args:
+        source: the configuration.
+        name: which of its initializers.
+        model: the model.
+
+    Raises:
+        NotLoadedError: it did not load.
+    """
+    work, watch, steps = yardstick(), Watch(), Steps()
+    loads = Loads(source, name, model, declared=True, hooks=[steps])
+    files = files_of(path_of(loads.config, model))
+    async with create_task_group() as tasks:
+        tasks.start_soon(watch.heartbeat.beat)
+
+        async def load() -> tuple[list[Any], Loaded, LoadSample]:
+            steps.clear()
+            begun = Begun(watch)
+            values, ended = await loads.one()
+            return values, ended, begun.sample(ended, steps)
+
+        not_cold = make_cold(files)
+        values, ended, first = await load()
+        loaded = footprint().memory
+        release(values)
+        released = footprint().memory
+        cold = None
+        not_cold = not_cold or make_cold(files)
+        if not not_cold:
+            values, _, cold = await load()
+            release(values)
+        values, _, warm = await load()
+        release(values)
+        tasks.cancel_scope.cancel()
+    return AloneSample(
+        str(ended.report.module_id),
+        str(ended.report.backend),
+        size_of(files),
+        not_cold,
+        first,
+        cold,
+        warm,
+        loads.before and loads.before.memory,
+        loaded,
+        released,
+        work,
+    )
+
+
+async def measure_bulk(
+    source: str, name: str, models: Sequence[str], at_once: Sequence[int], limit: float
+) -> TogetherSample:
+    """Load all models, again and again: once as configured, then with so many slots each.
+
+    Args:
+        source: the configuration.
+        name: which of its initializers.
+        models: the models.
+        at_once: the numbers of slots, in the order in which to try them.
+        limit: how long this may take, in seconds; it stops in time by itself.
+    """
+    began, work = time.monotonic(), yardstick()
+    bulks = Bulks(source, name, models)
+    not_cold = make_cold(bulks.files)
+    disk = None if not_cold else seconds_to_read(bulks.files)
+    not_cold = not_cold or make_cold(bulks.files)
+    samples = [await bulks.load(bulks.configured, cold=not not_cold, boot=True)]
+    for slots, cold in product(at_once, (True, False)):
+        elapsed = time.monotonic() - began
+        if elapsed + max(one.seconds for one in samples) > limit / 2:
+            break
+        if not (cold and make_cold(bulks.files)):
+            samples.append(await bulks.load(slots, cold=cold, boot=False))
+    return TogetherSample(not_cold, disk, size_of(bulks.files), tuple(samples), work)
+
+
+def yardstick() -> float:
+    """Return how long a fixed piece of work takes: the best of several, in seconds."""
+
+    def once() -> float:
+        began = time.perf_counter()
+        sum(number * number for number in range(100_000))
+        return time.perf_counter() - began
+
+    return min(once() for _ in range(7))
+
+
+def path_of(config: InitializerConfig, model: str) -> str:
+    """Return where a model is: as the catalogue says, else it is a path."""
+    entry = config.models.get(model)
+    return model if entry is None else str(entry.model_path or "")
+
+
+class Watch:
+    """The event loop, tick by tick, and the memory."""
+
+    def __init__(self) -> None:
+        self.heartbeat = Heartbeat(self._ticked)
+        self.listen()
+
+    def listen(self) -> None:
+        """Begin anew."""
+        self.heartbeat.listen()
+        self._gaps: list[float] = []
+        self.late: list[Gap] = []
+        self._looked = 0.0
+        self.memory_before = self.memory_peak = footprint().memory
+
+    def _ticked(self, now: float, gap: float) -> None:
+        self._gaps.append(gap)
+        if gap >= LATE_SECONDS:
+            self.late.append((now - gap, now))
+        if now - self._looked >= MEMORY_SECONDS:
+            self._looked, memory = now, footprint().memory
+            if memory is not None:
+                self.memory_peak = max(memory, self.memory_peak or 0)
+
+    def gaps(self) -> tuple[float, float]:
+        """Return the longest one, and the 99th percentile."""
+        longest = self.heartbeat.longest()
+        gaps = sorted(self._gaps)
+        return longest, gaps[int(0.99 * (len(gaps) - 1))]
+
+    @property
+    def memory_grown(self) -> int | None:
+        """What the memory has grown by, at the most."""
+        if self.memory_peak is None or self.memory_before is None:
+            return None
+        return self.memory_peak - self.memory_before
+
+
+class Steps:
+    """A hook that adds up how long imports and starts of backends took."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Prepared):
+            self.seconds += event.seconds
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.seconds = 0.0
+
+
+class Begun:
+    """How things stood when a load began.
+
+    Args:
+        watch: looks at the event loop.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._bytes = bytes_read()
+        watch.listen()
+        self._cpu = cpu_of_others()
+
+    def sample(self, ended: Loaded, steps: Steps) -> LoadSample:
+        """Return what has happened since, now that it has ended."""
+        cpu, read = cpu_of_others() - self._cpu, bytes_read()
+        longest, p99 = self._watch.gaps()
+        warmed = ended.report.observed.warmup_seconds
+        return LoadSample(
+            steps.seconds,
+            ended.report.load_seconds - (warmed or 0.0),
+            warmed,
+            cpu,
+            longest,
+            p99,
+            None if read is None or self._bytes is None else read - self._bytes,
+        )
+
+
+def cpu_of_others() -> float:
+    """Return the processor time of all threads but this one, in seconds."""
+    return time.process_time() - time.thread_time()
+
+
+def bytes_read() -> int | None:
+    """Return how many bytes this process has had read from disk; None where nobody counts."""
+    try:
+        with open("/proc/self/io", encoding="ascii") as io:
+            found = dict(line.split(": ") for line in io)
+        return int(found["read_bytes"])
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+class Bulks:
+    """Loads of all models.
+
+    Args:
+        source: the configuration.
+        name: which of its initializers.
+        models: the models.
+    """
+
+    def __init__(self, source: str, name: str, models: Sequence[str]) -> None:
+        registry = Registry.discover()
+        config = load_config(
+            source, name=name, environ=os.environ, known_types=registry.backend_types
+        )
+        self._registry = extended(registry, config, source)
+        # What these name is in the registry now.
+        self._config = config.model_copy(update={"modules": {}, "backend_types": {}})
+        self._models = models
+        self.configured = config.max_concurrent_loads
+        paths = dict.fromkeys(path_of(config, model) for model in models)
+        self.files = [file for path in paths for file in files_of(path)]
+
+    async def load(self, at_once: int, *, cold: bool, boot: bool) -> BulkSample:
+        """Load them, with so many slots, and give them back."""
+        events, watch = list[Event](), Watch()
+        config = self._config.model_copy(update={"max_concurrent_loads": at_once})
+        initializer = Initializer.from_config(
+            config, registry=self._registry, hooks=[events.append]
+        )
+        values, failed, queued = list[Any](), list[str](), dict[str, float]()
+        async with create_task_group() as tasks:
+            tasks.start_soon(watch.heartbeat.beat)
+            watch.listen()
+            began = time.monotonic()
+            async with initializer.init_each(self._models) as outcomes:
+                async for outcome in outcomes:
+                    model = str(outcome.model)
+                    queued[model] = sum(one.queue_seconds for one in outcome.report.attempts)
+                    if outcome.error is None:
+                        values.append(outcome.value)
+                    else:
+                        failed.append(model)
+            took = time.monotonic() - began
+            longest, p99 = watch.gaps()
+            grown = watch.memory_grown
+            tasks.cancel_scope.cancel()
+        del outcome
+        release(values)
+        await initializer.aclose(GRACE_SECONDS)  # by then the last event has come, too
+        timeline = timeline_of(events, until=time.monotonic(), gaps=watch.late, watched=True)
+        return BulkSample(
+            at_once, cold, boot, took, tuple(failed), longest, p99, grown, queued, timeline
+        )

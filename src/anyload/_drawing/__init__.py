@@ -1,0 +1,1 @@
+"""How a timeline and the figures of a benchmark become a picture; floor 5."""
