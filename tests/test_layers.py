@@ -44,6 +44,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_reading.tars",
             "_reading.archives",
             "_reading.manifests",
+            "_reading.plugins",
             "model_config",
             "contracts",
             "backends",

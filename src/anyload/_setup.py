@@ -11,6 +11,7 @@ from ._load.files import Care
 from ._load.plan import Choice
 from ._load.slots import Limits
 from ._reading.members import ArchiveLimits
+from ._reading.problems import Place, dotted, shown
 from .config import InitializerConfig, check_backend_types, validate_backend_config
 from .errors import ConfigError, Problem, describe
 from .model_config import ModelConfig
@@ -37,14 +38,14 @@ def extended(registry: Registry, config: InitializerConfig, source: str) -> Regi
             register(found)
         except ConfigError as error:
             problems.extend(Problem(where, what) for _, what in error.problems)
-        except Exception as error:
-            problems.append(Problem(where, f"{path}: {describe(error)}"))
+        except (Exception, SystemExit) as error:  # a script that is imported may end like this
+            problems.append(Problem(where, f"{shown(path)}: {describe(error)}"))
 
     for backend_type, path in config.backend_types.items():
-        add(f"backend_types.{backend_type}", path, registry.backend_type)
+        add(dotted(("backend_types", backend_type)), path, registry.backend_type)
     for module_id, paths in config.modules.items():
         for backend_type, path in paths.items():
-            add(f"modules.{module_id}", path, registry.module(module_id, backend_type))
+            add(dotted(("modules", module_id)), path, registry.module(module_id, backend_type))
     if problems:
         raise ConfigError(source, problems)
     return registry
@@ -61,14 +62,19 @@ def make_choices(registry: Registry, config: InitializerConfig, source: str) -> 
     for place, entry in enumerate(config.backend_priority):
         cls = registry.backend_types[entry.type]
         where = f"backend_priority[{place}]"
+        at: Place = ("backend_priority", place, "config")
         values = validate_backend_config(
-            cls.Config, entry.config, where=f"{where}.config", source=source
+            cls.Config,
+            entry.config,
+            where=f"{where}.config",
+            source=source,
+            hidden=lambda inside, at=at: config.from_environment((*at, *inside)),  # type: ignore[misc]
         )
         try:
             backend = cls(values)
             for override in _overrides(registry, entry.type):
                 backend.register_config(override)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             what = f"backend {entry.type} cannot be made: {describe(error)}"
             raise ConfigError(source, [Problem(where, what)]) from error
         choices.append(Choice(backend, entry.timeout, entry.stall_timeout))

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
 
 from ._reading import checks
 from ._reading.documents import Document, read_document
@@ -148,6 +155,12 @@ class InitializerConfig(BackendConfig):
     # Free fields may hold secrets, so a repr does not show them.
     models: dict[CatalogueName, CatalogueEntry] = Field(default={}, repr=False)
 
+    _from_environment: frozenset[Place] = PrivateAttr(default=frozenset())
+
+    def from_environment(self, place: Place) -> bool:
+        """Return whether a variable of the environment said this, so that no error may show it."""
+        return any(part in self._from_environment for part in _outwards(place))
+
 
 def load_config(
     source: str | os.PathLike[str] | Mapping[str, Any] | InitializerConfig,
@@ -177,10 +190,12 @@ def load_config(
     if isinstance(source, InitializerConfig):
         if not overrides and known_types is None:
             return source
+        made = source._from_environment
         document = Document("the configuration", (), source.model_dump(exclude_unset=True))
         environ = None
     else:
         document = read_document(source, name)
+        made = frozenset()
     data = document.data
     # Written out, so that a variable can name the entry that is there by default.
     data.setdefault("backend_priority", [{"type": "LOCAL"}])
@@ -188,6 +203,7 @@ def load_config(
     for key, value in (overrides or {}).items():
         data[key] = value
         origins = {place: variable for place, variable in origins.items() if place[0] != key}
+        made = frozenset(place for place in made if place[0] != key)
     known = None if known_types is None else {*known_types, *_keys(data.get("backend_types"))}
 
     def variable_of(place: Place) -> str | None:
@@ -204,6 +220,7 @@ def load_config(
     config = None
     try:
         config = InitializerConfig.model_validate(data)
+        config._from_environment = made | origins.keys()
     except ValidationError as error:
         # The values of variables are not shown: an environment holds secrets.
         wrong = problems_of(error, InitializerConfig, lambda place: variable_of(place) is not None)
@@ -233,7 +250,12 @@ def check_backend_types(config: InitializerConfig, known: Collection[str], sourc
 
 
 def validate_backend_config(
-    model: type[BaseModel], values: Mapping[str, Any], *, where: str, source: str
+    model: type[BaseModel],
+    values: Mapping[str, Any],
+    *,
+    where: str,
+    source: str,
+    hidden: Callable[[Place], bool] = lambda place: False,
 ) -> Any:
     """Return a backend's own ``Config`` made from plain values.
 
@@ -242,6 +264,7 @@ def validate_backend_config(
         values: what the configuration says.
         where: the place of the values, such as ``backend_priority[0].config``.
         source: what the configuration was read from, for the error.
+        hidden: whether the value at a place in it must not be shown.
 
     Raises:
         ConfigError: the values do not fit. Values of secret fields are not shown.
@@ -258,7 +281,7 @@ def validate_backend_config(
             source,
             [
                 Problem(".".join(filter(None, (where, dotted(place)))), what)
-                for place, what in problems_of(error, model)
+                for place, what in problems_of(error, model, hidden)
             ],
         ) from None
 

@@ -149,21 +149,26 @@ class Registry:
         A plug-in is an entry point: in the group ``anyload.backends`` a backend class; in
         ``anyload.modules`` a class, registered for LOCAL under the entry point's name, or a
         function that is called with the registry. One that cannot be imported or registered is
-        listed in ``broken_plugins`` and stops nothing.
+        listed in ``broken_plugins``; nothing of it is registered, and it stops no other.
         """
-        from importlib.metadata import entry_points  # 20 ms, and only needed here
+        from ._reading.plugins import installed  # 20 ms, and only needed here
 
         registry = cls()
         for group, add in (
             ("anyload.backends", registry._add_backend_plugin),
             ("anyload.modules", registry._add_module_plugin),
         ):
-            for point in sorted(entry_points(group=group), key=lambda point: point.name):
+            points, broken = installed(group)
+            registry._broken_plugins += [BrokenPlugin(group, *each) for each in broken]
+            for point in points:
+                before = registry.copy()
                 try:
                     add(point.name, point.load())
-                except Exception as error:
-                    broken = BrokenPlugin(group, point.name, describe(error))
-                    registry._broken_plugins.append(broken)
+                except (Exception, SystemExit) as error:  # SystemExit: of a script
+                    registry._become(before)
+                    registry._broken_plugins.append(
+                        BrokenPlugin(group, point.name, describe(error))
+                    )
         return registry
 
     def _add_backend_plugin(self, name: str, plugin: Any) -> None:
@@ -299,11 +304,15 @@ class Registry:
     def copy(self) -> Registry:
         """Return a registry that knows the same and can be added to without changing this one."""
         twin = Registry()
-        twin._implementations = {name: dict(all_) for name, all_ in self._implementations.items()}
-        twin._returns = dict(self._returns)
-        twin._backend_types = dict(self._backend_types)
-        twin._broken_plugins = list(self._broken_plugins)
+        twin._become(self)
         return twin
+
+    def _become(self, other: Registry) -> None:
+        self._implementations = {name: dict(all_) for name, all_ in other._implementations.items()}
+        self._returns = dict(other._returns)
+        self._backend_types = dict(other._backend_types)
+        self._broken_plugins = list(other._broken_plugins)
+        self.version += 1
 
     def __repr__(self) -> str:
         modules, types = len(self._implementations), len(self._backend_types)

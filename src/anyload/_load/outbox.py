@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
+from .._text import one_line
 from ..errors import LoadCancelled
 from ..events import (
     Abandoned,
@@ -69,7 +70,7 @@ class Outbox:
         # not even what a log handler raises on a full disk.
         if isinstance(event, str):
             with contextlib.suppress(Exception):
-                logger.warning("%s", event)
+                logger.warning("%s", one_line(event))
             return
         if isinstance(event, OUT_OF_HAND) or logger.isEnabledFor(logging.INFO):
             with contextlib.suppress(Exception):
@@ -92,7 +93,8 @@ def log_event(event: Event) -> None:
         case ThreadEnded(error=error) if not error or error.startswith(LoadCancelled.__name__):
             logger.info("the late load of %r on %s has ended", model, event.backend)
         case ThreadEnded():
-            logger.warning("the late load of %r on %s: %s", model, event.backend, event.error)
+            text = one_line(event.error)
+            logger.warning("the late load of %r on %s: %s", model, event.backend, text)
         case GlobalsChanged(overlapped=overlapped):
             whose = ", or another that ran meanwhile," if overlapped else ""
             changes = "; ".join(map(str, event.changes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import PurePath
 from typing import TypeVar
@@ -13,6 +13,8 @@ from typing import TypeVar
 from .._reading.archives import is_archive, look_through
 from .._reading.manifests import Stamp, stamp_of
 from .._reading.model_files import CONFIG_FILE
+from .._reading.problems import shown
+from .._text import one_line
 from ..contracts import Backend
 from ..errors import AnyloadError, ConfigError, ModelNotFoundError, Problem, describe
 from ..model_config import Model, ModelConfig
@@ -23,6 +25,12 @@ from .keys import Unshareable, freeze_mapping
 from .plan import Choice, Plan, make_plan
 
 NOTHING: Hashable = frozenset()
+
+LONGEST_PATH, LONGEST_SEGMENT = 4096, 255
+"""Characters: what is longer than this no file system has."""
+
+MOST_NAMED, MOST_COMPARED = 20, 1000
+"""Names that an error tells, and names that a wrong one is compared with."""
 
 MOST_CACHED = 10_000
 """How many models are remembered; a cache that is full is begun anew."""
@@ -106,7 +114,7 @@ class Resolver:
         """Return a model as its caller spells it."""
         if isinstance(model, ModelConfig):
             return str(model)
-        return model if isinstance(model, str) else os.fspath(model)
+        return _name(model)
 
     def spelling(self, model: Model) -> Hashable:
         """Return what is equal for two spellings of one path, as far as their text tells.
@@ -117,7 +125,7 @@ class Resolver:
             return model
         if isinstance(model, str) and model in self._catalogue:
             return model
-        name = os.fspath(model)
+        name = _name(model)
         return str(PurePath(self._root, name)) if name else name, "path"
 
     def plan_at_once(self, config: ModelConfig) -> Plan | None:
@@ -185,7 +193,7 @@ class Resolver:
         if entry is not None:
             return entry
         if self._catalogue_only:
-            known = ", ".join(sorted(self._catalogue)) or "nothing"
+            known = _some(self._catalogue) or "nothing"
             raise ModelNotFoundError(label, f"the catalogue has {known}, and paths are refused")
         return self._from_disk(label)
 
@@ -231,7 +239,8 @@ class Resolver:
         """Return what is to be said, behind a reason, of the name that this may have meant."""
         if not self._catalogue or os.path.basename(label) != label:
             return ""
-        close = get_close_matches(label, self._catalogue, 3)
+        few = len(self._catalogue) <= MOST_COMPARED  # each takes its time
+        close = get_close_matches(label, self._catalogue, 3) if few else ()
         names = ", ".join(close)
         return f"; the catalogue has {names}" if names else "; nor is it in the catalogue"
 
@@ -242,6 +251,10 @@ class Resolver:
         if "\0" in label or "\n" in label:
             raise ModelNotFoundError(label, "a path cannot hold a NUL or a newline")
         path = os.path.join(self._root, label)
+        if len(path) > LONGEST_PATH or any(
+            len(part) > LONGEST_SEGMENT for part in label.split("/")
+        ):
+            raise ModelNotFoundError(label, "the name is too long")
         if is_archive(path) and not os.path.isdir(path) and os.path.lexists(path):
             return path
         return os.path.join(path, CONFIG_FILE)
@@ -299,8 +312,8 @@ class Resolver:
     def _make_plan(self, config: ModelConfig, label: str, unavailable: Mapping[int, str]) -> Plan:
         implementations = self._registry.implementations(config.module_id)
         if not implementations:
-            known = ", ".join(sorted(self._registry.modules)) or "none"
-            what = f"{config.module_id!r} is not registered; registered modules are {known}"
+            known = _some(self._registry.modules) or "none"
+            what = f"{shown(config.module_id)} is not registered; registered modules are {known}"
             raise ConfigError(label, [Problem("module_id", what)])
         return make_plan(
             config.module_id,
@@ -310,6 +323,22 @@ class Resolver:
             {name: _variant(known, config, label) for name, known in implementations.items()},
             self._registry.accepted_types(config.module_id),
         )
+
+
+def _name(model: object) -> str:
+    """Return the name or path that a caller gave, as text."""
+    name = os.fspath(model) if isinstance(model, str | os.PathLike) else None
+    if not isinstance(name, str):
+        raise TypeError(f"a model is a name, a path or a ModelConfig, not {shown(model)}")
+    return name
+
+
+def _some(names: Iterable[str]) -> str:
+    """Return the first of these names in alphabetical order, and how many more there are."""
+    ordered = sorted(names)
+    first = ", ".join(map(one_line, ordered[:MOST_NAMED]))
+    more = len(ordered) - MOST_NAMED
+    return first if more <= 0 else f"{first} and {more} more"
 
 
 def _model_of(file: str) -> str:

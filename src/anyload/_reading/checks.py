@@ -11,6 +11,8 @@ from typing import TypeGuard
 
 from .names import wrong_with_name
 
+MOST_BACKENDS = 1024
+
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -42,9 +44,17 @@ def text(value: object) -> str:
 
 def path_text(value: object) -> str:
     spelled = os.fspath(value) if isinstance(value, str | os.PathLike) else None
-    if not (isinstance(spelled, str) and spelled and "\0" not in spelled):
+    if not (isinstance(spelled, str) and spelled and "\0" not in spelled and _encodes(spelled)):
         raise ValueError("expected a path")
     return spelled
+
+
+def _encodes(path: str) -> bool:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return True
 
 
 def path(value: object) -> Path:
@@ -64,6 +74,8 @@ def by_backend_type(value: object) -> object:
 def priority(value: object) -> object:
     if not (isinstance(value, list | tuple) and value):
         raise ValueError("expected a list with at least one backend")
+    if len(value) > MOST_BACKENDS:
+        raise ValueError(f"expected at most {MOST_BACKENDS} backends")
     return tuple(value)
 
 

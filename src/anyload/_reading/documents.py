@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..errors import ConfigError, Problem
 from .files import FileRefused, read_regular_file
 from .problems import Place, dotted, shown
-from .yaml import LONGEST_YAML, read_yaml_mapping
+from .yaml import DEEPEST, LONGEST_YAML, read_yaml_mapping
 
 
 class Document(NamedTuple):
@@ -36,7 +36,7 @@ def read_document(source: str | os.PathLike[str] | Mapping[str, Any], name: str)
     """
     if isinstance(source, Mapping):
         place, section = _section(source, name, "the configuration")
-        return Document("the configuration", place, _copied(section))
+        return Document("the configuration", place, _copied(section, "the configuration"))
     path = os.fspath(source)
     try:
         # The operator chose this path, so a link to it is followed, as in a mounted ConfigMap.
@@ -44,7 +44,7 @@ def read_document(source: str | os.PathLike[str] | Mapping[str, Any], name: str)
     except FileRefused as refused:
         raise ConfigError(path, [Problem("", refused.reason)]) from refused
     place, section = _section(read_yaml_mapping(text, path), name, path)
-    return Document(path, place, _resolved(_copied(section), os.path.dirname(path)))
+    return Document(path, place, _resolved(_copied(section, path), os.path.dirname(path)))
 
 
 def _section(
@@ -71,13 +71,21 @@ def _mapping(value: object, place: Place, source: str) -> Mapping[str, Any]:
     return value
 
 
-def _copied(value: Any) -> Any:
+def _copied(section: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return plain dicts and lists of our own, so that the caller's are never changed."""
-    if isinstance(value, Mapping):
-        return {key: _copied(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_copied(item) for item in value]
-    return value
+
+    def copied(value: Any, levels: int) -> Any:
+        if not isinstance(value, Mapping | list | tuple):
+            return value
+        if levels == 0:  # of a caller's own making: it may hold itself
+            what = f"limits: deeper than {DEEPEST} levels"
+            raise ConfigError(source, [Problem("", what)])
+        if isinstance(value, Mapping):
+            return {key: copied(item, levels - 1) for key, item in value.items()}
+        return [copied(item, levels - 1) for item in value]
+
+    plain: dict[str, Any] = copied(section, DEEPEST)
+    return plain
 
 
 def _resolved(data: dict[str, Any], directory: str) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 
 from ..errors import ConfigError, Problem
 from .problems import Place, dotted, shown
-from .yaml import read_yaml_scalar
+from .yaml import DEEPEST, read_yaml_scalar
 
 PREFIX = "ANYLOAD__"
+MOST_VARIABLES = 1000
 
 
 def apply_environment(
@@ -31,8 +32,12 @@ def apply_environment(
         Their values are in no problem: an environment holds secrets.
     """
     origins: dict[Place, str] = {}
-    problems = []
-    for variable in sorted((key for key in environ if key.startswith(PREFIX)), key=_natural):
+    problems: list[Problem] = []
+    variables = [key for key in environ if key.startswith(PREFIX)]
+    if len(variables) > MOST_VARIABLES:
+        what = f"limits: more than {MOST_VARIABLES} variables"
+        return origins, [Problem(f"{PREFIX}*", what)]
+    for variable in sorted(variables, key=_natural):
         try:
             value = read_yaml_scalar(environ[variable], variable)
         except ConfigError:
@@ -56,6 +61,8 @@ def _natural(variable: str) -> list[tuple[int, str]]:
 
 def _put(data: dict[str, Any], keys: list[str], value: object) -> Place:
     """Set one value, making the mappings and lists on the way; return where it is."""
+    if len(keys) > DEEPEST:
+        raise LookupError(f"limits: deeper than {DEEPEST} levels")
     place: Place = ()
     slot: Any
     here: Any = data

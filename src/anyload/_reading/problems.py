@@ -55,4 +55,6 @@ def _number(value: float | None) -> str:
         text = repr(value)
     except ValueError:  # Python refuses to write an integer of more than 4300 digits.
         return "an integer of thousands of digits"
+    except Exception:  # of a subclass
+        return f"a {type(value).__name__}"
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
