@@ -11,7 +11,8 @@ from anyio import create_task_group
 from anyio.to_thread import run_sync
 
 from anyload import Initializer, ModelConfig
-from benchmarks.frame import Row, Setting, Times, Trivial, compared, initializer, interleave
+from benchmarks.frame import Setting, Times, Trivial, compared, initializer, interleave
+from benchmarks.results import Row
 
 
 def configs(number: int) -> list[ModelConfig]:

@@ -14,8 +14,17 @@ from typing import Any
 import anyio
 from anyio.to_thread import run_sync
 
-from benchmarks.frame import Row, Setting, Times, compared, interleave, interleave_sync
+from benchmarks.frame import (
+    US,
+    Setting,
+    Times,
+    compared,
+    interleave,
+    interleave_sync,
+    side_by_side,
+)
 from benchmarks.heartbeat import longest_gap
+from benchmarks.results import Comparison, Row
 
 # Nothing of caikit is imported up here: it is not where the other benchmarks are.
 
@@ -74,14 +83,14 @@ def model(directory: str, name: str, module_id: str, seconds: float = 0) -> str:
     return str(path)
 
 
-def measure(setting: Setting) -> list[Row]:
+def measure(setting: Setting) -> list[Row | Comparison]:
     """Measure what an async server sees of its loads."""
     modules()
     with TemporaryDirectory() as directory:
         return setting.run(partial(loads, setting, directory))
 
 
-async def loads(setting: Setting, directory: str) -> list[Row]:
+async def loads(setting: Setting, directory: str) -> list[Row | Comparison]:
     import caikit
     from caikit.core import MODEL_MANAGER
 
@@ -133,10 +142,13 @@ async def loads(setting: Setting, directory: str) -> list[Row]:
             f"four singletons of {short:g} s", 0.35, singletons, "anyload", "caikit", (1, "s")
         ),
         Row(what, loading, 50, shown, "ms"),
+        side_by_side(
+            "caikit_loads", f"four singletons of {short:g} s", singletons, "caikit", (1, "s")
+        ),
     ]
 
 
-def measure_init(setting: Setting) -> list[Row]:
+def measure_init(setting: Setting) -> list[Row | Comparison]:
     """Measure what the initializer adds to a load, and what it leaves out of one that fails."""
     from caikit.core import ModuleConfig
 
@@ -174,4 +186,5 @@ def measure_init(setting: Setting) -> list[Row]:
         compared("init of nothing, no key set", 1.2, times, "no key", "caikit"),
         compared("init of nothing, in a worker thread", None, times, "a key", "caikit"),
         Row("calls of a load that fails, argument: auto", once, 1, f"{once} / caikit {twice}"),
+        side_by_side("caikit_init", "init of nothing", times, "caikit", US),
     ]

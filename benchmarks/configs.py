@@ -11,7 +11,8 @@ import yaml
 
 from anyload import ModelConfig, Registry
 from anyload._load.resolver import Resolver
-from benchmarks.frame import Row, Setting, Trivial, compared, interleave_sync
+from benchmarks.frame import Setting, Trivial, compared, interleave_sync
+from benchmarks.results import Row
 
 CONFIG = """\
 module_id: m

@@ -1,4 +1,4 @@
-"""What every benchmark shares: variants in turns, medians of ratios, one table."""
+"""What every benchmark shares: variants in turns, medians of ratios."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import anyio
 
 from anyload import Initializer, ModelConfig, Registry
 from anyload.events import Event, Hook
+from benchmarks.results import Cell, Comparison, Row, Spread
 
 T = TypeVar("T")
 Times = dict[str, list[float]]
@@ -20,6 +21,8 @@ LOOPS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "uvloop": ("asyncio", {"use_uvloop": True}),
     "trio": ("trio", {}),
 }
+MS = (1e3, "ms")
+US = (1e6, "us")
 
 
 @dataclass(frozen=True)
@@ -40,28 +43,6 @@ class Setting:
 
     def pick(self, full: int, quick: int) -> int:
         return quick if self.quick else full
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table.
-
-    Args:
-        figure: its number in the list of targets, and what it is.
-        value: what was measured; a ratio unless there is a unit.
-        target: what it may be at most; None where it is for information.
-        absolute: what the ratio was made from, for a person to read.
-    """
-
-    figure: str
-    value: float
-    target: float | None
-    absolute: str
-    unit: str = ""
-
-    @property
-    def missed(self) -> bool:
-        return self.target is not None and self.value > self.target
 
 
 # Variants take turns, in changing order, so that a busy neighbour hits all of them alike.
@@ -93,8 +74,8 @@ def interleave_sync(rounds: int, ways: Mapping[str, Callable[[], float]]) -> Tim
     return times
 
 
-def ratio(times: Times, ours: str, floor: str) -> float:
-    return median(mine / its for mine, its in zip(times[ours], times[floor], strict=True))
+def ratios(times: Times, ours: str, floor: str) -> Spread:
+    return Spread.of([mine / its for mine, its in zip(times[ours], times[floor], strict=True)])
 
 
 def compared(
@@ -103,23 +84,40 @@ def compared(
     times: Times,
     ours: str,
     floor: str,
-    scale: tuple[float, str] = (1e6, "us"),
+    scale: tuple[float, str] = US,
 ) -> Row:
     """Return the row of a ratio between two of the ways."""
     factor, unit = scale
     mine, its = (f"{median(times[name]) * factor:.2f} {unit}" for name in (ours, floor))
-    return Row(figure, ratio(times, ours, floor), target, f"{mine} / {floor} {its}")
+    rounds = ratios(times, ours, floor)
+    return Row(figure, rounds.median, target, f"{mine} / {floor} {its}", rounds=rounds)
 
 
-def show(title: str, rows: Iterable[Row]) -> None:
-    print(f"\n{title}")
-    print(f"  {'figure':<48} {'target':>9} {'measured':<9}  absolute")
-    for row in rows:
-        target = "" if row.target is None else f"<= {row.target:g}{row.unit}"
-        value = f"{row.value:.3g}" if row.value < 1000 else f"{row.value:.0f}"
-        mark = "MISSED  " if row.missed else ""
-        figures = f"{target:>9} {value:>7}{row.unit:<2}"
-        print(f"  {row.figure:<48} {figures}  {mark}{row.absolute}", flush=True)
+def side_by_side(
+    topic: str,
+    case: str,
+    times: Times,
+    floor: str,
+    scale: tuple[float, str] = US,
+    instead: Mapping[str, str] | None = None,
+    order: Iterable[str] = (),
+) -> Comparison:
+    """Return all of the ways next to each other.
+
+    Args:
+        floor: the way that the others are measured in; empty where a ratio says nothing.
+        instead: the ways without a number, and why they have none.
+        order: of the ways; those that were not measured come last unless it says otherwise.
+    """
+    factor, unit = scale
+    cells = {
+        name: Cell(name, Spread.of(values, factor), ratios(times, name, floor) if floor else None)
+        for name, values in times.items()
+    }
+    cells |= {name: Cell(name, instead=why) for name, why in (instead or {}).items()}
+    names = [name for name in order if name in cells]
+    names += [name for name in cells if name not in names]
+    return Comparison(topic, case, unit, floor, tuple(cells[name] for name in names))
 
 
 # What is loaded

@@ -10,7 +10,8 @@ from anyio.to_thread import current_default_thread_limiter
 
 from anyload import ModelConfig
 from anyload.testing import Gate, waits_at
-from benchmarks.frame import Row, Setting, initializer, interleave
+from benchmarks.frame import Setting, initializer, interleave
+from benchmarks.results import Row
 
 BEAT = 0.01
 LOADS = 8

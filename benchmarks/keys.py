@@ -6,7 +6,8 @@ from collections.abc import Callable
 from timeit import Timer
 
 from anyload._load.keys import freeze_mapping
-from benchmarks.frame import Row, Setting, compared, interleave_sync
+from benchmarks.frame import Setting, compared, interleave_sync
+from benchmarks.results import Row
 
 KWARGS = {"device": 0, "dtype": "float16"}
 

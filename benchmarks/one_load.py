@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
+import trio
 from anyio import create_task_group
 from anyio.to_thread import run_sync
 
 from anyload import ModelConfig
-from benchmarks.frame import Row, Setting, compared, initializer, interleave
+from benchmarks.frame import Setting, compared, initializer, interleave, side_by_side
+from benchmarks.peers import BY_HAND, by_hand
+from benchmarks.results import Comparison, Row
 
 TARGETS = {1: 1.5, 8: 0.8, 64: 0.6}
+FLOOR = "anyio.to_thread"
 
 
-def nothing() -> None:
+def nothing(place: int = 0) -> None:
     """What the bare thread does."""
 
 
@@ -43,26 +48,31 @@ def at_once(
     return way
 
 
-def measure(setting: Setting) -> list[Row]:
+def measure(setting: Setting) -> list[Row | Comparison]:
     rounds, total = setting.pick(21, 5), setting.pick(512, 128)
+    own = trio.to_thread.run_sync if setting.loop == "trio" else asyncio.to_thread
+    own_name = "trio.to_thread" if setting.loop == "trio" else "asyncio.to_thread"
 
-    async def main() -> list[Row]:
-        rows = []
+    async def main() -> list[Row | Comparison]:
+        results: list[Row | Comparison] = []
         config = ModelConfig("m")
-        async with initializer() as ours:
+        async with initializer() as ours, create_task_group() as background:
+            dictionary = by_hand(setting.loop)(nothing, background)
+            loads: dict[str, Callable[[int], Awaitable[object]]] = {
+                "init": lambda _: ours.init(config),
+                "init of a directory": lambda place: ours.init(paths[place]),
+                BY_HAND: dictionary,
+                own_name: lambda _: own(nothing),
+                FLOOR: lambda _: run_sync(nothing),
+            }
             for width, target in TARGETS.items():
-                ways = {
-                    "init": at_once(lambda _: ours.init(config), width, total),
-                    "init of a directory": at_once(
-                        lambda place: ours.init(paths[place]), width, total
-                    ),
-                    "to_thread": at_once(lambda _: run_sync(nothing), width, total),
-                }
+                ways = {name: at_once(load, width, total) for name, load in loads.items()}
                 times = await interleave(rounds, ways)
                 for name, limit in ("init", target), ("init of a directory", None):
                     figure = f"P1 {name}, {width} at once"
-                    rows.append(compared(figure, limit, times, name, "to_thread"))
-        return rows
+                    results.append(compared(figure, limit, times, name, FLOOR))
+                results.append(side_by_side("overhead", f"{width} at once", times, FLOOR))
+        return results
 
     with TemporaryDirectory() as root:
         paths = [f"{root}/{place}" for place in range(max(TARGETS))]
