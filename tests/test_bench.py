@@ -1,0 +1,331 @@
+"""``anyload bench`` and the pictures of ``anyload load``, as they are called from a shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anyload._bench import disk, measuring
+from anyload._bench.disk import files_of, make_cold, seconds_to_read, size_of
+from anyload.cli import main
+
+MODULES = """
+import os, time
+from pathlib import Path
+
+class Reads:
+    def __init__(self, data):
+        self.data = data
+
+    @classmethod
+    def prepare(cls):
+        time.sleep(0.02)
+
+    @classmethod
+    def load(cls, config):
+        print("a module prints")
+        return cls(Path(config.model_path).read_bytes())
+
+    def warmup(self):
+        time.sleep(0.01)
+
+class Raises:
+    @classmethod
+    def load(cls, config):
+        raise ValueError("no <b>weights</b>")
+
+class Exits:
+    @classmethod
+    def load(cls, config):
+        os._exit(3)
+
+class Hangs:
+    @classmethod
+    def load(cls, config):
+        Path("hung.part").write_text(str(os.getpid()))
+        Path("hung.part").rename("hung")
+        time.sleep(600)
+"""
+
+CONFIG = """
+max_concurrent_loads: 2
+modules:
+  reads: "bench_modules:Reads"
+  raises: "bench_modules:Raises"
+  exits: "bench_modules:Exits"
+  hangs: "bench_modules:Hangs"
+models:
+  small: {module_id: reads, model_path: small.bin}
+  large: {module_id: reads, model_path: large.bin}
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory with a configuration, its modules and models, which we are in."""
+    (tmp_path / "bench_modules.py").write_text(MODULES)
+    (tmp_path / "models.yml").write_text(CONFIG)
+    (tmp_path / "small.bin").write_bytes(b"x" * 10_000)
+    (tmp_path / "large.bin").write_bytes(b"x" * 1_000_000)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for variable in ("ANYLOAD__ON_ERROR", "FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(variable, raising=False)
+    yield tmp_path
+    sys.modules.pop("bench_modules", None)
+
+
+def add_to_catalogue(project: Path, name: str, module_id: str) -> None:
+    with (project / "models.yml").open("a") as config:
+        config.write(f"  {name}: {{module_id: {module_id}, model_path: small.bin}}\n")
+
+
+def events_of(trace: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    return found
+
+
+# bench
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
+def test_bench_measures_each_model_and_all_together(
+    loop: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table of models, one of slots, a recommendation, a page, a trace, and lines meanwhile."""
+    argv = ["bench", "models.yml", "--repeats", "1", "--at-once", "1,2", "--loop", loop]
+    assert main([*argv, "--timeline", "b.html", "--trace", "b.json"]) == 0
+    out, err = capsys.readouterr()
+    assert out.split()[:3] == ["model", "backend", "import"]
+    assert "\nsmall " in out
+    assert "\nlarge " in out
+    assert "1 MB" in out
+    assert "Recommended: max_concurrent_loads: " in out
+    assert "[1/3] small: " in err
+    assert "[3/3] all models: " in err
+    assert "prints" not in out
+    page = (project / "b.html").read_text(encoding="utf-8")
+    assert "<h2>All models, by the number of slots</h2>" in page
+    assert "Boot as configured, 2 at once" in page
+    assert "large" in page
+    kinds = {event.get("cat") for event in events_of(project / "b.json")}
+    assert {"load", "warm-up", "queue"} <= kinds
+
+
+def test_bench_as_json_keeps_its_promise(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The document has the keys that ``--help`` names, and can be compared with the next one."""
+    argv = ["bench", "models.yml", "large", "--repeats", "1", "--json"]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    (project / "old.json").write_text(out)
+    document = json.loads(out)
+    assert set(document) == {
+        *("config", "made", "versions", "machine", "repeats", "not_cold", "models", "boot"),
+        *("bulks", "ideals", "configured", "recommended", "disk_speed", "yardstick"),
+        *("unfinished", "failed"),
+    }
+    assert set(document["machine"]) == {"cores", "system", "loop"}
+    (model,) = document["models"]
+    assert (model["model"], model["backend"], model["bytes_on_disk"]) == (
+        "large",
+        "LOCAL",
+        1_000_000,
+    )
+    took = model["figures"]
+    assert took["prepare_seconds"]["low"] >= 0.02
+    assert took["warmup_seconds"]["low"] >= 0.01
+    assert len(took["warm_seconds"]["samples"]) == 1
+    assert [bulk["at_once"] for bulk in document["bulks"]] == [1]
+    assert document["recommended"]["max_concurrent_loads"] == 1
+    assert main([*argv, "--compare", "old.json"]) == 0
+    changed = json.loads(capsys.readouterr().out)["comparison"]
+    assert (changed["only_before"], changed["only_after"]) == ([], [])
+    assert {change["verdict"] for change in changed["changes"]} <= {"noise", "too few repeats"}
+    assert main([*argv[:-1], "--compare", "old.json", "--timeline", "b.html"]) == 0
+    assert "figures have changed by more than noise." in capsys.readouterr().out
+    assert "What has changed" in (project / "b.html").read_text(encoding="utf-8")
+
+
+def test_models_that_do_not_load_are_told_of(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that raises and one that ends its process cost nothing but their own figures."""
+    add_to_catalogue(project, "broken", "raises")
+    argv = ["bench", "models.yml", "--repeats", "1", "--at-once", "2", "--timeline", "b.html"]
+    assert main(argv) == 1
+    out, err = capsys.readouterr()
+    assert "\nbroken  failed" in out
+    assert "Recommended" in out
+    assert "error: 'broken' does not load" in err
+    page = (project / "b.html").read_text(encoding="utf-8")
+    assert "no &lt;b&gt;weights&lt;/b&gt;" in page
+    assert "<b>weights" not in page
+    add_to_catalogue(project, "deadly", "exits")
+    assert main(["bench", "models.yml", "deadly", "small", "--repeats", "1"]) == 1
+    out, err = capsys.readouterr()
+    assert "\ndeadly  crashed" in out
+    assert "[3/3] all models: crashed, exit code 3" in err
+
+
+def test_a_measurement_stops_in_time(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model that hangs is ended at the limit."""
+    add_to_catalogue(project, "stuck", "hangs")
+    argv = ["bench", "models.yml", "stuck", "--repeats", "1", "--timeout", "1"]
+    assert main(argv) == 1
+    out, err = capsys.readouterr()
+    assert "\nstuck  hung" in out
+    assert "no end after 1 s, in bench_modules.py:" in err
+
+
+def test_ctrl_c_ends_the_bench_and_its_process(project: Path) -> None:
+    """The exit code is 130, there is no result, and no process is left."""
+    add_to_catalogue(project, "stuck", "hangs")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "anyload", "bench", "models.yml", "stuck", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    while not (project / "hung").exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, b"")
+    assert b"interrupted" in err
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((project / "hung").read_text()), 0)
+
+
+# load
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
+def test_load_draws_a_timeline_and_a_trace(loop: str, project: Path) -> None:
+    """Of the same run that the table is about, the event loop's gaps included."""
+    add_to_catalogue(project, "broken", "raises")
+    argv = ["load", "models.yml", "--loop", loop]
+    assert main([*argv, "--timeline", "t.html", "--trace", "t.json"]) == 1
+    page = (project / "t.html").read_text(encoding="utf-8")
+    assert "<h1>Loading models.yml</h1>" in page
+    assert "2 models loaded in " in page
+    assert "1 load failed" in page
+    assert "event loop" in page
+    names = {one["name"] for one in events_of(project / "t.json") if one["ph"] == "X"}
+    assert {"small", "large", "failed: broken", "warm-up: small", "prepare: small"} <= names
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (["bench", "--timeline", "nowhere/b.html"], "nowhere/b.html cannot be written"),
+        (["load", "--trace", "nowhere/b.json"], "nowhere/b.json cannot be written"),
+        (["bench", "--compare", "nowhere.json"], "nowhere.json cannot be read"),
+        (["bench", "--compare", "models.yml"], "models.yml is no document of bench --json"),
+        (["bench", "--compare", "list.json"], "list.json is no document of bench --json"),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused_at_once(
+    argv: list[str], complaint: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is measured."""
+    (project / "list.json").write_text("[]")
+    command, *options = argv
+    assert main([command, "models.yml", *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert complaint in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (["load", "models.yml", "--repeats", "2"], "--repeats is for bench only"),
+        (["plan", "models.yml", "--at-once", "2"], "--at-once is for bench only"),
+        (["doctor", "models.yml", "--timeline", "x"], "--timeline is for load and bench only"),
+        (["bench", "models.yml", "--at-once", "0"], "'0' is not numbers of slots"),
+        (["bench", "models.yml", "--at-once", "1,x"], "'1,x' is not numbers of slots"),
+        (["bench", "models.yml", "--repeats", "-1"], "'-1' is not a number of times"),
+    ],
+)
+def test_options_that_cannot_be_used(
+    argv: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is for the commands that it means something to."""
+    with pytest.raises(SystemExit) as raised:
+        main(argv)
+    assert raised.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+# The disk
+
+
+def test_the_files_of_a_model(project: Path) -> None:
+    """A file is itself, a directory what is below it, and a path to nothing has none."""
+    inner = project / "model" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "a").write_bytes(b"12")
+    (project / "model" / "b").write_bytes(b"345")
+    found = files_of(str(project / "model"))
+    assert sorted(map(os.path.basename, found)) == ["a", "b"]
+    assert size_of(found) == 5
+    assert files_of(str(inner / "a")) == [str(inner / "a")]
+    assert files_of(str(project / "nowhere")) == []
+    assert size_of([str(project / "nowhere")]) == 0
+
+
+def test_files_are_made_cold_and_warm_again(project: Path) -> None:
+    """Or it says why not: that depends on the file system."""
+    files = [str(project / "large.bin")]
+    reason = make_cold(files)
+    assert reason in ("", "large.bin stays in the page cache")
+    assert seconds_to_read(files) > 0
+    assert make_cold([]) == ""
+    (project / "empty").touch()
+    assert make_cold([str(project / "empty")]) == ""
+    assert make_cold([str(project / "nowhere")]) == "nowhere: No such file or directory"
+    assert seconds_to_read([str(project / "nowhere")]) >= 0
+
+
+def test_a_pipe_in_place_of_a_file_does_not_stop_it(project: Path) -> None:
+    """Somebody may have put one there."""
+    os.mkfifo(project / "pipe")
+    files = [str(project / "pipe")]
+    assert make_cold(files).startswith("pipe: ")
+    assert seconds_to_read(files) >= 0
+
+
+def test_where_the_page_cache_is_out_of_reach_it_says_so(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every system has the call."""
+    monkeypatch.delattr(os, "posix_fadvise")
+    assert make_cold([str(project / "large.bin")]) == "this system has no posix_fadvise"
+
+
+def test_more_than_enough_is_not_read(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The speed of a part stands for the rest."""
+    monkeypatch.setattr(disk, "MOST_BYTES", 100)
+    monkeypatch.setattr(disk, "BLOCK", 100)
+    clock = iter([0.0, 1.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    assert seconds_to_read([str(project / "large.bin")]) == 10_000
+
+
+def test_bytes_read_are_known_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody counts them they are None."""
+    found = measuring.bytes_read()
+    assert found is None or found >= 0
+    monkeypatch.setattr("builtins.open", lambda *args, **options: (_ for _ in ()).throw(OSError))
+    assert measuring.bytes_read() is None

@@ -1,0 +1,384 @@
+"""What ``anyload bench`` makes of samples: medians, noise, ideals, advice, comparisons."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anyload import Timeline
+from anyload._bench.advice import Ideal, recommended
+from anyload._bench.command import line_about
+from anyload._bench.comparison import compared, verdict_on
+from anyload._bench.findings import Findings, findings_of
+from anyload._bench.page import MANY_MODELS, bench_page
+from anyload._bench.samples import AloneSample, BulkSample, LoadSample, TogetherSample
+from anyload._bench.statistics import Figure, chance
+from anyload._bench.tables import (
+    bench_document,
+    bulk_rows,
+    change_rows,
+    comparison_sentences,
+    model_rows,
+    sentences,
+    spread,
+)
+from anyload._children import Unfinished
+from anyload.bench import slots_to_try, turned
+
+EMPTY = Timeline((), (), (), 0.0)
+
+
+def load(seconds: float, **others: Any) -> LoadSample:
+    return LoadSample(
+        **{
+            "prepare_seconds": 0.0,
+            "load_seconds": seconds,
+            "warmup_seconds": None,
+            "cpu_seconds": seconds / 2,
+            "longest_gap": 0.01,
+            "p99_gap": 0.002,
+            "bytes_read": 100,
+            **others,
+        }
+    )
+
+
+def alone(warm: float, cold: float | None = None, **others: Any) -> AloneSample:
+    first = load(warm * 3, prepare_seconds=0.5, longest_gap=0.3)
+    return AloneSample(
+        **{
+            "module_id": "m",
+            "backend": "LOCAL",
+            "bytes_on_disk": 1000,
+            "first": first,
+            "not_cold": "" if cold else "no posix_fadvise",
+            "warm": load(warm),
+            "cold": None if cold is None else load(cold),
+            "memory_before": 10_000_000,
+            "memory_loaded": 15_000_000,
+            "memory_released": 11_000_000,
+            "yardstick": 0.01,
+            **others,
+        }
+    )
+
+
+def bulk(at_once: int, seconds: float, *, cold: bool = True, boot: bool = False) -> BulkSample:
+    return BulkSample(at_once, cold, boot, seconds, (), 0.02, 0.01, 5_000, {"a": 0.25}, EMPTY)
+
+
+def together(*bulks: BulkSample, **others: Any) -> TogetherSample:
+    return TogetherSample(
+        **{
+            "not_cold": "",
+            "disk_seconds": 0.5,
+            "disk_bytes": 1_000_000,
+            "bulks": bulks,
+            "yardstick": 0.01,
+            **others,
+        }
+    )
+
+
+def some_findings(models: int = 2) -> Findings:
+    names = ["a", *(f"model {number}" for number in range(1, models))]
+    boot = bulk(2, 5.0, boot=True)
+    return findings_of(
+        {name: [alone(1.0, 2.0), alone(1.2, 2.4), alone(1.1, 2.2)] for name in names},
+        [
+            together(boot, bulk(1, 4.0), bulk(1, 3.0, cold=False), bulk(2, 2.5)),
+            together(boot, bulk(2, 2.4), bulk(2, 2.0, cold=False), bulk(4, 2.4)),
+        ],
+        cores=2,
+    )
+
+
+# Statistics
+
+
+def test_a_figure_has_a_median_and_a_spread() -> None:
+    """One outlier moves neither the median nor the noise."""
+    figure = Figure((1.0, 1.1, 0.9, 50.0, 1.0))
+    assert (figure.median, figure.low, figure.high) == (1.0, 0.9, 50.0)
+    assert figure.noise == pytest.approx(0.1)
+    assert Figure((0.0, 0.0)).noise == 0.0
+    assert spread(figure) == "1 s (0.9 to 50)"
+    assert spread(Figure((0.02, 0.04, 0.03))) == "30 ms (20 to 40)"
+    assert (spread(Figure((0.5,))), spread(None)) == ("0.5 s", "-")
+
+
+def test_chance_is_that_of_mann_and_whitney() -> None:
+    """The figures are those of the tables of the test."""
+    assert chance([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]) == pytest.approx(2 / 252)
+    assert chance([1, 2, 3], [4, 5, 6]) == pytest.approx(2 / 20)
+    assert chance([1, 3, 5], [2, 4, 6]) == pytest.approx(0.7)
+    assert chance([1, 1, 1], [1, 1, 1]) == 1.0
+
+
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=5),
+    st.lists(st.integers(0, 5), min_size=1, max_size=5),
+)
+def test_chance_counts_every_way_to_split(one: list[int], other: list[int]) -> None:
+    """It is the part of all ways to split the samples that are as far apart as these."""
+    joined = sorted([*one, *other])
+
+    def rank(value: int) -> float:
+        return 2 * joined.index(value) + joined.count(value) + 1
+
+    expected = len(one) * (len(joined) + 1)
+    seen = abs(sum(map(rank, one)) - expected)
+    ways = [sum(map(rank, chosen)) for chosen in combinations(joined, len(one))]
+    extreme = sum(abs(way - expected) >= seen for way in ways)
+    assert chance(one, other) == pytest.approx(extreme / len(ways))
+    assert chance(one, other) == pytest.approx(chance(other, one))
+
+
+# Advice
+
+
+def test_the_ideal_is_the_greatest_of_what_cannot_be_beaten() -> None:
+    """The longest model, the processor, the disk; it says which."""
+    assert Ideal(1.0, 2.0, 3.0).seconds == 3.0
+    assert Ideal(1.0, 2.0, 3.0).reason == "disk"
+    assert Ideal(1.0, 2.0).reason == "processor"
+    assert Ideal(4.0, 2.0, 3.0).reason == "longest model"
+
+
+def figures(**samples: tuple[float, ...]) -> dict[int, Figure]:
+    return {int(slots.removeprefix("at_")): Figure(taken) for slots, taken in samples.items()}
+
+
+def test_the_fewest_that_none_is_faster_than_are_recommended() -> None:
+    """What is slower by less than 3 %, or than the noise, is as fast."""
+    cold = figures(at_1=(4.0, 4.0), at_2=(2.05, 2.05), at_4=(2.0, 2.0), at_8=(2.0, 2.0))
+    advice = recommended({"cold": cold, "warm": {}}, configured=4)
+    assert advice.at_once == 2
+    assert advice.reason == (
+        "All models load in 2.05 s (cold). With 4, as configured, it is 2 s (cold). No other"
+        " number that was tried is faster by more than the noise."
+    )
+    noisy = figures(at_1=(2.15, 2.15, 2.15), at_2=(1.8, 2.0, 2.2))
+    assert recommended({"warm": noisy}, configured=1).at_once == 1
+    # However noisy: what is slower by more than a tenth is slower.
+    wild = figures(at_1=(2.3, 2.3, 2.3), at_2=(1.0, 2.0, 3.0))
+    assert recommended({"warm": wild}, configured=1).at_once == 2
+
+
+def test_cold_and_warm_files_may_want_different_numbers() -> None:
+    """Then it is the one that is behind the least, and that is said."""
+    cold = figures(at_1=(1.0,), at_2=(1.5,), at_4=(3.0,))
+    warm = figures(at_1=(3.0,), at_2=(1.5,), at_4=(1.0,))
+    advice = recommended({"cold": cold, "warm": warm}, configured=2)
+    assert advice.at_once == 2
+    assert "Cold and warm files want different numbers" in advice.reason
+
+
+def test_without_a_second_number_there_is_not_much_to_say() -> None:
+    """One number tried, or none: it stays as it is configured."""
+    only = recommended({"cold": figures(at_4=(1.0,))}, configured=4)
+    assert (only.at_once, only.reason) == (4, "All models load in 1 s (cold).")
+    none = recommended({"cold": {}, "warm": {}}, configured=3)
+    assert none.at_once == 3
+    apart = recommended({"cold": figures(at_1=(1.0,)), "warm": figures(at_2=(1.0,))}, configured=3)
+    assert apart.at_once == 3
+
+
+def test_the_numbers_to_try() -> None:
+    """Powers of two, the configured one, no more than there are models; each comes first once."""
+    assert slots_to_try(4, 100) == (1, 2, 4, 8, 16)
+    assert slots_to_try(6, 7) == (1, 2, 4, 6, 7)
+    assert slots_to_try(4, 1) == (1,)
+    assert [turned((1, 2, 4), turn) for turn in range(4)] == [
+        (1, 2, 4),
+        (2, 4, 1),
+        (4, 1, 2),
+        (1, 2, 4),
+    ]
+
+
+# Findings
+
+
+def test_findings_have_the_figures_of_each_model() -> None:
+    """Medians over processes; gaps are the worst of cold and warm; imports are apart."""
+    model = some_findings().models[0]
+    assert model.median("prepare_seconds") == 0.5
+    assert model.median("first_seconds") == pytest.approx(3.3)
+    assert (model.median("cold_seconds"), model.median("warm_seconds")) == (2.2, 1.1)
+    assert model.median("warmup_seconds") is None
+    assert model.median("queue_seconds") == 0.25
+    assert model.median("cpu_seconds") == 0.55
+    assert (model.median("longest_gap"), model.median("first_gap")) == (0.01, 0.3)
+    assert model.memory_taken == 5_000_000
+    assert model.bytes_on_disk == 1000
+
+
+def test_findings_have_the_bulk_beside_its_ideal() -> None:
+    """The boot is apart; each number of slots has its makespans, as far as they were measured."""
+    findings = some_findings()
+    assert findings.boot is not None
+    assert (findings.configured, findings.boot.median) == (2, 5.0)
+    assert [(one.at_once, sorted(one.makespans)) for one in findings.bulks] == [
+        (1, ["cold", "warm"]),
+        (2, ["cold", "warm"]),
+        (4, ["cold"]),
+    ]
+    assert findings.ideals["cold"] == Ideal(2.2, 0.55, 0.5)
+    assert findings.ideals["warm"] == Ideal(1.1, 0.55)
+    assert findings.recommendation is not None
+    assert findings.recommendation.at_once == 2
+    assert findings.disk_speed == Figure((2_000_000, 2_000_000))
+    assert list(findings.timelines) == [
+        "Boot as configured, 2 at once, cold files",
+        "As recommended, 2 at once, imports done, cold files",
+        "As recommended, 2 at once, imports done, warm files",
+    ]
+    assert not findings.failed
+
+
+def test_findings_say_what_could_not_be_measured() -> None:
+    """A model that does not load, a bulk that hung, files that stay in the page cache."""
+    hung, raised = Unfinished("hung", "no end after 300 s"), Unfinished("failed", "ValueError: no")
+    findings = findings_of(
+        {"a": [alone(1.0), raised], "b": [raised, raised]},
+        [hung, together(disk_seconds=None, not_cold="a stays in the page cache")],
+        cores=2,
+    )
+    assert findings.failed == ("a", "b")
+    assert findings.unfinished == hung
+    assert findings.not_cold == "a stays in the page cache"
+    assert findings.recommendation is None
+    assert (findings.boot, findings.bulks, findings.disk_speed) == (None, (), None)
+    assert set(findings.ideals) == {"warm"}
+    rows = model_rows(findings)
+    assert rows[0][3] == "-"
+    assert rows[1][:2] == ("b", "failed")
+    assert findings.models[1].memory_taken is None
+    told = " ".join(sentences(findings))
+    assert "Cold files could not be had everywhere: a stays in the page cache." in told
+    assert "Recommended" not in told
+    page = bench_page("B", "about", findings, None)
+    assert "recommended" not in page
+    assert json.dumps(bench_document(findings, {}))
+
+
+def test_findings_are_told() -> None:
+    """In tables, in sentences, in a document, and on a page."""
+    findings = some_findings()
+    assert model_rows(findings)[0] == (
+        *("a", "LOCAL", "0.5 s", "2.2 s (2 to 2.4)", "1.1 s (1 to 1.2)", "-", "0.25 s", "10 ms"),
+        *("2 ms", "5 MB", "0.1 kB", "1 kB"),
+    )
+    assert bulk_rows(findings)[1] == (
+        *("2 (recommended)", "2.45 s (2.4 to 2.5)", "1.11", "2 s", "1.82", "20 ms", "10 ms"),
+        "5 kB",
+    )
+    told = list(sentences(findings))
+    assert told[:3] == [
+        "A new process, 2 at once as configured, imports included: 5 s.",
+        "Ideal with cold files: 2.2 s (longest model 2.2 s, processor 0.55 s, disk 0.5 s).",
+        "Ideal with warm files: 1.1 s (longest model 1.1 s, processor 0.55 s).",
+    ]
+    assert told[-1].startswith("Recommended: max_concurrent_loads: 2. All models load in 2.45 s")
+    document = json.loads(json.dumps(bench_document(findings, {"config": "models.yml"})))
+    assert document["recommended"]["max_concurrent_loads"] == 2
+    assert document["models"][0]["figures"]["warm_seconds"]["samples"] == [1.0, 1.2, 1.1]
+    page = bench_page("Benchmark of <models>", "about", findings, compared(document, document))
+    assert "max_concurrent_loads: 2</b> is recommended" in page
+    assert "Benchmark of &lt;models&gt;" in page
+    assert "What has changed" in page
+    about = {"made": "today", "repeats": 5, "versions": {"python": "3.11"}}
+    machine = {"cores": 2, "system": "Linux", "loop": "trio"}
+    line = line_about({**about, "machine": machine})
+    assert line == "today, 5 repeats, on 2 cores, Linux, trio; python 3.11"
+
+
+def test_a_page_of_many_models_shows_the_slowest() -> None:
+    """Their table is folded."""
+    page = bench_page("B", "about", some_findings(500), None)
+    assert f"These are the {MANY_MODELS} slowest of 500 models." in page
+    assert "<details><summary>The 500 models, in figures</summary>" in page
+    assert len(page) < 1_000_000
+
+
+def test_samples_go_from_process_to_process() -> None:
+    """As JSON, and what comes out is what went in."""
+    from dataclasses import asdict
+
+    for sample in (alone(1.0, 2.0), alone(1.0), together(bulk(1, 2.0))):
+        document = json.loads(json.dumps(asdict(sample)))
+        assert type(sample).from_document(document) == sample
+
+
+# Comparisons
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "machine", "verdict"),
+    [
+        ((1.0, 1.1, 1.2, 1.3, 1.4), (2.0, 2.1, 2.2, 2.3, 2.4), 1.0, "more"),
+        ((2.0, 2.1, 2.2, 2.3, 2.4), (1.0, 1.1, 1.2, 1.3, 1.4), 1.0, "less"),
+        # They overlap by one.
+        ((1.0, 1.1, 1.2, 1.3, 2.2), (2.0, 2.1, 2.2, 2.3, 2.4), 1.0, "noise"),
+        # Certain, and of no interest.
+        ((1.0, 1.0, 1.0, 1.0, 1.0), (1.04, 1.04, 1.04, 1.04, 1.04), 1.0, "noise"),
+        ((1.0, 1.0, 1.0), (2.0, 2.0, 2.0), 1.0, "too few repeats"),
+        # It is the machine that takes twice as long.
+        ((1.0, 1.1, 1.2, 1.3, 1.4), (2.0, 2.1, 2.2, 2.3, 2.4), 1.9, "noise"),
+        ((1.0, 1.1, 1.2, 1.3, 1.4), (4.0, 4.1, 4.2, 4.3, 4.4), 1.9, "more"),
+        ((0.0, 0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 1.0, 1.0), 1.0, "more"),
+    ],
+)
+def test_a_change_is_told_from_noise(
+    before: tuple[float, ...], after: tuple[float, ...], machine: float, verdict: str
+) -> None:
+    """It is large, chance alone would hardly do it, and a slow machine does not explain it."""
+    assert verdict_on(Figure(before), Figure(after), machine) == verdict
+
+
+def document_of(seconds: float, yardstick: float = 0.01, model: str = "a") -> dict[str, Any]:
+    samples = [alone(seconds + number / 100, yardstick=yardstick) for number in range(5)]
+    boots = [together(bulk(2, seconds, boot=True), yardstick=yardstick) for _ in range(5)]
+    return bench_document(findings_of({model: samples}, boots, 2), {})
+
+
+def test_a_comparison_says_what_has_changed() -> None:
+    """What changed comes first; figures that are the same are noise; bytes know no machine."""
+    comparison = compared(document_of(1.0), document_of(2.0))
+    verdicts = {change.what: change.verdict for change in comparison.changes}
+    assert verdicts["a warm_seconds"] == verdicts["all models boot"] == "more"
+    assert verdicts["a memory_loaded"] == verdicts["a prepare_seconds"] == "noise"
+    rows = change_rows(comparison)
+    assert rows[0] == ("a warm_seconds", "1.02 s (1 to 1.04)", "2.02 s (2 to 2.04)", "1.98", "more")
+    assert ("a memory_loaded", "15 MB", "15 MB", "1.00", "noise") in rows
+    assert list(comparison_sentences(comparison)) == [
+        "3 of 6 figures have changed by more than noise."
+    ]
+
+
+def test_a_comparison_allows_for_the_machine() -> None:
+    """The same work takes twice as long: then twice as long a load has not changed."""
+    comparison = compared(document_of(1.0, 0.01), document_of(2.0, 0.02))
+    assert all(change.verdict == "noise" for change in comparison.changes)
+    told = list(comparison_sentences(comparison))
+    assert told[1].startswith("The machine itself takes 2.00 times as long for the same work")
+
+
+def test_a_comparison_names_what_only_one_has() -> None:
+    """Models come and go."""
+    told = list(comparison_sentences(compared(document_of(1.0), document_of(1.0, model="b"))))
+    assert told[1:] == ["Not there any more: a.", "New: b."]
+
+
+def test_a_ratio_needs_something_to_be_a_ratio_of() -> None:
+    """Where a figure was nothing there is none."""
+    before, after = document_of(1.0), document_of(1.0)
+    before["models"][0]["figures"]["cpu_seconds"]["samples"] = [0.0] * 5
+    (row,) = [row for row in change_rows(compared(before, after)) if row[0] == "a cpu_seconds"]
+    assert row[3:] == ("-", "more")
