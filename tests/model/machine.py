@@ -308,7 +308,7 @@ class Machine(RuleBasedStateMachine):
     @when(in_load)
     @rule(
         pick=picks,
-        home=homes,
+        home=st.integers(0, 1),
         model=models,
         how=nested_hows,
         same=st.booleans(),

@@ -75,6 +75,7 @@ class Waits:
 
     Args:
         late: whether the load around it was past its limit before.
+        ended: whether its flight has ended, and it has yet to take what came of that.
     """
 
     home: Home
@@ -82,15 +83,16 @@ class Waits:
     parent: InLoad
     caller: Caller
     late: bool
+    ended: bool = False
 
     @property
-    def counts(self) -> bool:
-        """Whether the core counts it as waiting."""
+    def seated(self) -> bool:
+        """Whether the core knows it as waiting."""
         return self.seat in self.home.core.process.nested_seats
 
     @property
     def woken(self) -> bool:
-        return not self.seat._asleep.locked()
+        return self.ended or not self.seat._asleep.locked()
 
 
 @dataclass(eq=False, slots=True)
@@ -156,7 +158,9 @@ class Worker:
 
     @property
     def in_wait(self) -> bool:
-        return bool(self.frames) and isinstance(self.frames[-1], Waits)
+        """Whether it waits inside a load, for what has not ended as far as it knows."""
+        frame = self.frames[-1] if self.frames else None
+        return isinstance(frame, Waits) and not frame.ended
 
     @property
     def may_look(self) -> bool:

@@ -314,7 +314,11 @@ class World:
                 caller.home.callers.leave(caller.seat)
         for worker in self.workers:
             for frame in worker.frames:
-                if isinstance(frame, Waits) and frame.caller.waits and not frame.counts:
+                if (
+                    isinstance(frame, Waits)
+                    and frame.caller.waits
+                    and not (frame.seated or frame.ended)
+                ):
                     frame.caller.end("cancelled")
 
     # Threads
@@ -443,17 +447,17 @@ class World:
         """A load that waits inside another one looks at how things stand."""
         waits = worker.frames[-1]
         assert isinstance(waits, Waits)
+        if waits.ended:
+            worker.frames.pop()
+            self.take(waits.caller)
+            return
         waits.seat.wait(0)
-        inside, seat, parent = waits.home.inside, waits.seat, waits.parent.turn
         try:
-            ended, task = inside.look(seat, parent)
+            waits.ended, task = waits.home.inside.look(waits.seat, waits.parent.turn)
         except (ReentrantLoadError, LoadCancelled):
             self.give_up(worker)
             return
-        if ended:
-            worker.frames.pop()
-            self.take(waits.caller)
-        elif task is not None:
+        if task is not None:
             self._enter(worker, InLoad(waits.home, task, self.now))
 
     def give_up(self, worker: Worker) -> None:
@@ -497,6 +501,8 @@ class World:
         """Who closes an initializer looks how far that is."""
         home.closer = ThreadSeat(home.core.flights)
         if home.ending.step(home.closer):
+            live = [turn for turn in home.core.turns.live if turn.phase != "abandoned"]
+            assert home.out_of_grace or not live, "a close has not waited for loads"
             home.left = True
             home.closer = None
 
