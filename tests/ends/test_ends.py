@@ -70,7 +70,7 @@ def test_main_returns(hangs: str, path: Path) -> None:
         path=path,
     )
     assert end.out == ["in the load", "LoadError", "over"]
-    # What docs/running.md says, and what exit_process is for.
+    # What docs/how-to.md says, and what exit_process is for.
     assert end.code in ((0, -signal.SIGABRT, -signal.SIGSEGV) if hangs == NATIVE else (0,)), end
 
 
