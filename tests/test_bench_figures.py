@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anyload import Timeline
-from anyload._bench.advice import Ideal, recommended
+from anyload._bench.advice import Ideal, recommended, steadied
 from anyload._bench.command import line_about
 from anyload._bench.comparison import compared, verdict_on
 from anyload._bench.findings import Findings, findings_of
@@ -187,6 +187,35 @@ def test_without_a_second_number_there_is_not_much_to_say() -> None:
     assert none.at_once == 3
     apart = recommended({"cold": figures(at_1=(1.0,)), "warm": figures(at_2=(1.0,))}, configured=3)
     assert apart.at_once == 3
+
+
+def test_a_neighbour_that_slows_a_turn_decides_nothing() -> None:
+    """Numbers of slots are compared within a turn; those that not every turn has are left out."""
+    turns = [
+        {1: 2.0, 2: 1.0, 4: 1.0},
+        {1: 20.0, 2: 10.0, 4: 10.0, 8: 1.0},
+        {1: 4.0, 2: 2.0, 4: 2.0},
+    ]
+    steady = steadied(turns)
+    assert {slots: figure.samples for slots, figure in steady.items()} == {
+        1: (4.0, 4.0, 4.0),
+        2: (2.0, 2.0, 2.0),
+        4: (2.0, 2.0, 2.0),
+    }
+    assert steadied([]) == steadied([{1: 1.0}, {2: 1.0}]) == {}
+    misleading = {"warm": figures(at_1=(1.0,), at_2=(2.0,))}
+    advice = recommended(misleading, 2, {"warm": figures(at_1=(2.0,), at_2=(1.0,))})
+    assert advice.at_once == 2
+    assert advice.reason.startswith("All models load in 2 s (warm).")
+
+
+def test_a_busy_machine_is_told_of() -> None:
+    """Where the same work took very different times, figures are to be read with care."""
+    findings = findings_of({"a": [alone(1.0, yardstick=0.01), alone(1.0, yardstick=0.02)]}, [], 2)
+    assert (
+        "The machine was busy: the same work took from 10 ms to 20 ms. On a quiet one the figures"
+        " are closer together."
+    ) in sentences(findings)
 
 
 def test_the_numbers_to_try() -> None:

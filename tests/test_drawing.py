@@ -153,7 +153,7 @@ def test_a_trace_has_what_perfetto_needs() -> None:
 def test_strips_show_samples_medians_and_ideals() -> None:
     """A dot for each sample, a mark for the median, a line for the ideal; the axis holds all."""
     dots = Dots("cold", "cold files", (1.0, 2.0, 9.0), 2.0)
-    page = Page(strips_figure([Strip(NASTY, [dots], {"ideal": 0.5}, chosen=True)], "Samples"))
+    page = Page(strips_figure([Strip(NASTY, [dots], {"cold": 0.5}, chosen=True)], "Samples"))
     assert page.tags.count("u") == 3
     assert page.tags.count("s") == 2
     assert "cold files: median 2 s of 3" in page.values

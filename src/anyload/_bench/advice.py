@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from ..reports import seconds
 from .statistics import Figure
@@ -52,7 +53,11 @@ class Recommendation:
     reason: str
 
 
-def recommended(makespans: Mapping[str, Mapping[int, Figure]], configured: int) -> Recommendation:
+def recommended(
+    makespans: Mapping[str, Mapping[int, Figure]],
+    configured: int,
+    steady: Mapping[str, Mapping[int, Figure]] | None = None,
+) -> Recommendation:
     """Return how many loads at once are best: the fewest that none is faster than.
 
     Fewer at once need less memory and leave more of the machine to what it serves. A number is as
@@ -61,8 +66,9 @@ def recommended(makespans: Mapping[str, Mapping[int, Figure]], configured: int) 
     Args:
         makespans: for cold and for warm files, how long all took with each number of slots.
         configured: how many it is now.
+        steady: the same, as if the machine had always been equally fast; it is what decides.
     """
-    tried = [by_slots for by_slots in makespans.values() if by_slots]
+    tried = [by_slots for by_slots in (steady or makespans).values() if by_slots]
     slots = sorted(set.intersection(*(set(by_slots) for by_slots in tried))) if tried else []
     if not slots:
         return Recommendation(configured, "There was no time to try another number of slots.")
@@ -85,6 +91,27 @@ def _reasons(
         yield "Cold and warm files want different numbers; this one is behind the least."
     elif any(len(by_slots) > 1 for by_slots in tried.values()):
         yield "No other number that was tried is faster by more than the noise."
+
+
+def steadied(turns: Sequence[Mapping[int, float]]) -> dict[int, Figure]:
+    """Return makespans as if the machine had been equally fast in all turns.
+
+    Each turn tries every number of slots, one soon after the other, so a busy neighbour slows
+    them alike: each is taken in units of its turn's median, and that of all turns is given back.
+
+    Args:
+        turns: of each turn, how long all took with each number of slots.
+    """
+    everywhere = set.intersection(*(set(turn) for turn in turns)) if turns else set[int]()
+    paces = [median(turn[slots] for slots in everywhere) for turn in turns] if everywhere else []
+    return {
+        slots: Figure(
+            tuple(
+                turn[slots] / pace * median(paces) for turn, pace in zip(turns, paces, strict=True)
+            )
+        )
+        for slots in sorted(everywhere)
+    }
 
 
 def _behind(by_slots: Mapping[int, Figure], slots: int) -> float:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Iterator
 
 BLOCK = 1 << 20
+TRIES, TRY_SECONDS = 5, 0.02
+"""What another core has just read can be dropped a moment later."""
 MOST_BYTES = 4 << 30
 """Of more than this, the speed of the disk is measured by a part."""
 
@@ -42,12 +44,20 @@ def make_cold(files: Iterable[str]) -> str:
         try:
             with _opened(file) as descriptor:
                 os.fsync(descriptor)  # what is not written yet would stay
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-                if _cached(descriptor):
+                if not _dropped(descriptor):
                     held = f"{os.path.basename(file)} stays in the page cache"
         except OSError as error:
             held = f"{os.path.basename(file)}: {error.strerror}"
     return held
+
+
+def _dropped(descriptor: int) -> bool:
+    for _ in range(TRIES):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        if not _cached(descriptor):
+            return True
+        time.sleep(TRY_SECONDS)
+    return False
 
 
 def _cached(descriptor: int) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .._children import Unfinished
 from ..timeline import Timeline
-from .advice import Ideal, Recommendation, recommended
+from .advice import Ideal, Recommendation, recommended, steadied
 from .samples import AloneSample, BulkSample, LoadSample, TogetherSample
 from .statistics import Figure
 
@@ -122,7 +122,8 @@ def findings_of(
         cache: {one.at_once: one.makespans[cache] for one in tried if cache in one.makespans}
         for cache in CACHES
     }
-    advice = recommended(makespans, boots[0].at_once) if boots else None
+    steady = {cache: steadied(list(_turns(measured, cache))) for cache in CACHES}
+    advice = recommended(makespans, boots[0].at_once, steady) if boots else None
     taken: list[AloneSample | TogetherSample] = [*measured]
     taken += [one for ended in alone.values() for one in ended if isinstance(one, AloneSample)]
     unfit = {one.model for one in models if one.unfinished}
@@ -202,6 +203,14 @@ def _bulk_findings(bulks: Iterable[BulkSample]) -> Iterable[BulkFindings]:
             p99,
             _figure(bulk.memory_peak for bulk in of),
         )
+
+
+def _turns(measured: Iterable[TogetherSample], cache: str) -> Iterable[dict[int, float]]:
+    """Yield of each process how long all took with each number of slots."""
+    for one in measured:
+        later = [bulk for bulk in one.bulks if not bulk.boot and bulk.cold == (cache == "cold")]
+        if later:
+            yield {bulk.at_once: bulk.seconds for bulk in later}
 
 
 def _ideals(models: Sequence[ModelFindings], disk: Figure | None, cores: int) -> dict[str, Ideal]:

@@ -49,7 +49,7 @@ def bench_page(title: str, about: str, findings: Findings, comparison: Compariso
         parts.append("<h2>All models, by the number of slots</h2>")
         caption = (
             "Each dot is a load of all models, in a process that has done the imports; the bar is"
-            " the median. The line is the ideal, which no number of slots can beat."
+            " the median. A dashed line is the ideal, which no number of slots can beat."
         )
         parts.append(strips_figure(_bulk_strips(findings), caption))
         parts.append(_table(BULK_COLUMNS, bulk_rows(findings)))
@@ -75,7 +75,7 @@ def _bulk_strips(findings: Findings) -> list[Strip]:
         Strip(
             f"{bulk.at_once} at once",
             [_dots(cache, bulk.makespans[cache]) for cache in CACHES if cache in bulk.makespans],
-            {f"ideal, {cache} files": one.seconds for cache, one in findings.ideals.items()},
+            {cache: one.seconds for cache, one in findings.ideals.items()},
             chosen=advice is not None and advice.at_once == bulk.at_once,
         )
         for bulk in findings.bulks

@@ -20,6 +20,9 @@ MODEL_COLUMNS = (
 BULK_COLUMNS = ("at once", "cold", "of ideal", "warm", "of ideal", "gap", "p99 gap", "memory")
 CHANGE_COLUMNS = ("figure", "then", "now", "ratio", "verdict")
 
+BUSY = 1.3
+"""From this factor between the same work at its fastest and at its slowest on, that is told."""
+
 BENCH_KEYS = """\
 the document of bench --json; a figure is median, low, high, samples:
   config, made, versions, machine (cores, system, loop), repeats, not_cold (why; else empty)
@@ -123,6 +126,12 @@ def facts(findings: Findings) -> Iterator[str]:
         yield f"Ideal with {cache} files: {seconds(ideal.seconds)} ({', '.join(parts)})."
     if findings.disk_speed is not None:
         yield f"The disk gives {size(findings.disk_speed.median)} a second, one file at a time."
+    work = findings.yardstick
+    if work is not None and work.high > BUSY * work.low:
+        yield (
+            f"The machine was busy: the same work took from {seconds(work.low)} to"
+            f" {seconds(work.high)}. On a quiet one the figures are closer together."
+        )
     if findings.not_cold:
         yield f"Cold files could not be had everywhere: {findings.not_cold}."
 

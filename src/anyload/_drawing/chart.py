@@ -172,8 +172,15 @@ def _loads(timeline: Timeline, *, folded: bool) -> str:
     for span in timeline.spans:
         if span.load is not None:
             of[span.load].append(span)
+
+    def begun(place: int) -> float:
+        """Return when a thread first took it, so that the rows go down in steps."""
+        starts = (span.start for span in of[place] if span.run is not None and span.kind != "queue")
+        return min(starts, default=timeline.loads[place].start)
+
     rows = "".join(
-        _load_row(load, of[place], timeline.seconds) for place, load in enumerate(timeline.loads)
+        _load_row(timeline.loads[place], of[place], timeline.seconds)
+        for place in sorted(of, key=begun)
     )
     table = (
         '<div class="scroll"><table class="loads"><thead><tr><th>model</th>'

@@ -27,7 +27,8 @@ background:var(--panel)}
 .chart{position:relative;min-width:44rem;padding:2rem 1rem .7rem 0}
 .lane{display:flex;align-items:center;position:relative}
 .name{flex:none;width:8.5rem;padding:0 .7rem;font-size:.8rem;color:var(--quiet);
-white-space:nowrap;overflow:hidden;text-overflow:ellipsis;text-align:right}
+white-space:nowrap;overflow:hidden;text-overflow:ellipsis;text-align:right;position:sticky;left:0;
+z-index:4;background:var(--panel)}
 .track{position:relative;flex:1;height:1.75rem}
 .track>i{position:absolute;top:2px;bottom:2px;min-width:1.5px;border-radius:3px;overflow:hidden;
 display:block;font-style:normal;border-right:1px solid var(--panel)}
@@ -66,8 +67,9 @@ details{margin-top:1rem}summary{cursor:pointer;color:var(--quiet);margin-bottom:
 table{border-collapse:collapse;width:100%;font-size:.85rem;font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .7rem;text-align:right;white-space:nowrap;border-top:1px solid var(--line)}
 thead th{border-top:0;color:var(--quiet);font-weight:500;vertical-align:bottom}
-th:first-child{text-align:left;max-width:16rem;overflow:hidden;text-overflow:ellipsis}
-tbody th{font-weight:500}td:last-child{text-align:left}.loads thead th:last-child{text-align:left}
+th:first-child{text-align:left;max-width:16rem;overflow:hidden;text-overflow:ellipsis;
+position:sticky;left:0;z-index:4;background:var(--panel)}
+tbody th{font-weight:500}.loads td:last-child,.loads thead th:last-child{text-align:left}
 .wide{width:40%;min-width:16rem}thead .wide{text-align:left}
 .loads td{padding-top:.15rem;padding-bottom:.15rem}.loads .track{height:1.1rem}
 .wrong{color:var(--failed);font-weight:600}
@@ -79,7 +81,10 @@ border-radius:0 8px 8px 0;max-width:60rem}.told p{max-width:none}
 border-radius:50%;opacity:.6}
 .track>s{position:absolute;top:18%;bottom:18%;width:3px;margin-left:-1.5px;border-radius:2px}
 .cold{background:var(--cold)}.warm{background:var(--hot)}.first{background:var(--prepare)}
-.ideal{background:var(--quiet)}.track>s.ideal{top:0;bottom:0;width:2px;border-radius:0}
+.ideal{background:repeating-linear-gradient(90deg,var(--quiet) 0 4px,transparent 4px 7px)}
+.track>s.ideal{top:0;bottom:0;width:2px;border-radius:0;background:repeating-linear-gradient(
+var(--ideal) 0 4px,transparent 4px 7px)}
+.ideal.cold{--ideal:var(--cold)}.ideal.warm{--ideal:var(--hot)}
 .below{margin-top:1rem}
 .chosen .name{color:var(--text);font-weight:700}
 @media(max-width:40rem){.name{width:6rem;padding:0 .4rem}.grid{left:6rem}body{font-size:14px}

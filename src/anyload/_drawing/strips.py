@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from .words import duration, marks, safe
@@ -30,20 +31,20 @@ class Strip(NamedTuple):
     Args:
         name: what is left of it.
         dots: what is on it.
-        lines: marks that stand for something else, such as an ideal: by their text, in seconds.
+        ideals: what it could be at best, in seconds, for some of the kinds.
         chosen: whether it is the one that is recommended.
     """
 
     name: str
     dots: Sequence[Dots]
-    lines: Mapping[str, float] = {}  # nothing changes it
+    ideals: Mapping[str, float] = MappingProxyType({})
     chosen: bool = False
 
 
 def strips_figure(strips: Sequence[Strip], caption: str) -> str:
     """Return the chart of some strips, on one axis from 0 on."""
     ends = [max(dots.samples) for strip in strips for dots in strip.dots]
-    ends += [at for strip in strips for at in strip.lines.values()]
+    ends += [at for strip in strips for at in strip.ideals.values()]
     end = 1.04 * max(ends, default=0.0)
     if end <= 0:
         return ""
@@ -53,7 +54,7 @@ def strips_figure(strips: Sequence[Strip], caption: str) -> str:
         for mark in marks(end)
     )
     said = {dots.kind: dots.said for strip in strips for dots in strip.dots}
-    if any(strip.lines for strip in strips):
+    if any(strip.ideals for strip in strips):
         said["ideal"] = "ideal"
     items = "".join(f'<li><i class="{kind}"></i>{safe(text)}</li>' for kind, text in said.items())
     return (
@@ -65,16 +66,16 @@ def strips_figure(strips: Sequence[Strip], caption: str) -> str:
 
 
 def _strip(strip: Strip, end: float) -> str:
-    lines = "".join(
-        f'<s class="ideal" style="left:{_place(at, end)}%" title="{safe(text)}:'
+    ideals = "".join(
+        f'<s class="ideal {kind}" style="left:{_place(at, end)}%" title="ideal:'
         f' {safe(duration(at))}"></s>'
-        for text, at in strip.lines.items()
+        for kind, at in strip.ideals.items()
     )
     dots = "".join(_dots(dots, end) for dots in strip.dots)
     chosen = " chosen" if strip.chosen else ""
     return (
         f'<div class="lane{chosen}"><span class="name" title="{safe(strip.name)}">'
-        f'{safe(strip.name)}</span><div class="track">{lines}{dots}</div></div>'
+        f'{safe(strip.name)}</span><div class="track">{ideals}{dots}</div></div>'
     )
 
 
