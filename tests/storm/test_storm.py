@@ -25,20 +25,20 @@ def no_complaints(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 @on_each_loop
 def test_many_requests_for_many_models(loop: str) -> None:
     """With callers cancelled in the middle each ends in one way, and no model or slot is lost."""
-    many_models(loop, requests=2_000, models=200)
+    many_models(loop, requests=1_000, models=100)
 
 
 @on_each_loop
 def test_native_cancels_around_completion(loop: str) -> None:
     """A caller cancelled as its model lands has it or leaves it: what nobody has is released."""
-    cancelled_around_completion(loop, callers=2_000)
+    cancelled_around_completion(loop, callers=1_000)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
 @pytest.mark.parametrize("loop", [loop for loop in LOOPS if loop != "trio"])
 def test_native_cancels_of_eager_tasks(loop: str) -> None:
     """Likewise where the body of a task runs before ``create_task`` returns."""
-    cancelled_around_completion(loop, callers=2_000, eager=True)
+    cancelled_around_completion(loop, callers=1_000, eager=True)
 
 
 def test_all_loops_and_threads_at_once() -> None:
