@@ -8,15 +8,17 @@ are broken.
 from __future__ import annotations
 
 import argparse
+import functools
+import importlib
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import NamedTuple
 
 from .rules import Rule, read_rules
@@ -33,6 +35,17 @@ OTHERS = [
 ]
 """The other tests of loading."""
 
+WARM = ("pytest", "hypothesis.stateful", "anyio.pytest_plugin", "pydantic", "trio", "yaml")
+"""What takes long to import, and is the same for every mutant."""
+
+ENVIRONMENT = {
+    "MODEL_RUNS": "300",
+    "MODEL_STEPS": "60",
+    **os.environ,
+    "MODEL_SHRINKS": "no",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
 
 class Verdict(NamedTuple):
     """What came of one mutant: who has noticed it, and after how long."""
@@ -42,83 +55,90 @@ class Verdict(NamedTuple):
     seconds: float
 
 
-class Copies:
-    """Copies of the sources, one for each mutant that is looked at at a time.
+class Limits(NamedTuple):
+    """How long one run of tests may take, which has noticed if it hangs; which tests are run."""
 
-    Args:
-        directory: where they are.
-        number: how many.
-        seconds: how long one run of tests may take; one that hangs has noticed.
-        model_only: whether no other test is run.
-    """
+    seconds: float
+    model_only: bool
 
-    def __init__(self, directory: Path, number: int, seconds: float, model_only: bool) -> None:
-        self._seconds = seconds
-        self._model_only = model_only
-        self._free: SimpleQueue[Path] = SimpleQueue()
-        for place in range(number):
-            copy = directory / str(place)
-            shutil.copytree(ROOT / "src", copy)
-            self._free.put(copy)
 
-    def look_at(self, rule: Rule) -> Verdict:
-        """Return who notices that a rule is broken."""
-        copy, began = self._free.get(), time.monotonic()
+def look_at(rule: Rule, limits: Limits) -> Verdict:
+    """Return who notices that a rule is broken."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory)
+        shutil.copytree(ROOT / "src", copy, dirs_exist_ok=True)
         file = copy / "anyload" / "_load" / f"{rule.file}.py"
-        text = file.read_text()
-        file.write_text(rule.broken(text))
-        try:
-            noticed_by = self.noticed_by(copy)
-        finally:
-            file.write_text(text)
-            self._free.put(copy)
-        return Verdict(rule, noticed_by, time.monotonic() - began)
+        file.write_text(rule.broken(file.read_text()))
+        return Verdict(rule, noticed_by(copy, limits), time.monotonic() - began)
 
-    def noticed_by(self, copy: Path | None = None) -> str:
-        """Return which tests do not pass with a copy: model, others, or none."""
-        copy = copy or self._free.get()
-        if not self._passes(copy, MODEL):
-            return "model"
-        others = [f"tests/test_{name}.py" for name in OTHERS]
-        if not self._model_only and not self._passes(copy, others):
-            return "others"
-        return ""
 
-    def _passes(self, copy: Path, tests: list[str]) -> bool:
-        command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider"]
-        environment = {
-            "MODEL_RUNS": "500",
-            "MODEL_STEPS": "60",
-            **os.environ,
-            "PYTHONPATH": str(copy),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "MODEL_SHRINKS": "no",
-            "HYPOTHESIS_STORAGE_DIRECTORY": str(copy / ".hypothesis"),
-        }
-        try:
-            done = subprocess.run(
-                [*command, "--hypothesis-seed=0", f"--basetemp={copy / 'temp'}", *tests],
-                cwd=ROOT,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=self._seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return False
-        if done.returncode in (4, 5):  # there was nothing to run, or not like this
-            raise RuntimeError(done.stdout + done.stderr)
-        return done.returncode == 0
+def noticed_by(copy: Path, limits: Limits) -> str:
+    """Return which tests do not pass with a copy of the sources: model, others, or none."""
+    options = [f"--basetemp={copy / 'temp'}", "-qxp", "no:cacheprovider", "--hypothesis-seed=0"]
+    if not _passes_here(copy, [*options, *MODEL], limits.seconds):
+        return "model"
+    others = [f"tests/test_{name}.py" for name in OTHERS]
+    if not limits.model_only and not _passes(copy, [*options, *others], limits.seconds):
+        return "others"
+    return ""
+
+
+def _passes_here(copy: Path, arguments: list[str], seconds: float) -> bool:
+    """Run tests in a fork of this process, which has imported what takes long."""
+    process = multiprocessing.get_context("fork").Process(target=_test, args=(copy, arguments))
+    process.start()
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    return _passed(process.exitcode)
+
+
+def _test(copy: Path, arguments: list[str]) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.environ.update(_environment(copy))
+    sys.path.insert(0, str(copy))
+    sys.dont_write_bytecode = True
+    pytest = importlib.import_module("pytest")
+    # What is imported already is not rewritten, and need not be.
+    os._exit(int(pytest.main([*arguments, "-W", "ignore::pytest.PytestAssertRewriteWarning"])))
+
+
+def _passes(copy: Path, arguments: list[str], seconds: float) -> bool:
+    """Run tests in a process of their own."""
+    command = [sys.executable, "-m", "pytest", *arguments]
+    environment = _environment(copy)
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return _passed(done.returncode)
+
+
+def _environment(copy: Path) -> dict[str, str]:
+    storage = str(copy / ".hypothesis")
+    return {**ENVIRONMENT, "PYTHONPATH": str(copy), "HYPOTHESIS_STORAGE_DIRECTORY": storage}
+
+
+def _passed(code: int | None) -> bool:
+    if code in (4, 5):
+        raise RuntimeError("there was nothing to run, or not like this")
+    return code == 0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("words", nargs="*", help="only rules whose text has one of these")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once")
-    parser.add_argument("--seconds", type=float, default=150.0, help="how long a run may take")
+    parser.add_argument("--seconds", type=float, default=300.0, help="how long a run may take")
     parser.add_argument("--model-only", action="store_true", help="run the model test only")
     options = parser.parse_args()
+    os.chdir(ROOT)
     rules = [
         rule
         for rule in read_rules()
@@ -126,19 +146,20 @@ def main() -> int:
     ]
     for rule in rules:
         rule.broken((ROOT / "src" / "anyload" / "_load" / f"{rule.file}.py").read_text())
+    for name in WARM:
+        importlib.import_module(name)
+    limits = Limits(options.seconds, options.model_only)
     with tempfile.TemporaryDirectory() as directory:
-        limits = options.seconds, options.model_only
-        copies = Copies(Path(directory) / "mutants", options.jobs, *limits)
-        sane = Copies(Path(directory) / "sane", 1, *limits)
-        if noticed_by := sane.noticed_by():
-            print(f"without a mutant, the tests do not pass: {noticed_by}")
+        shutil.copytree(ROOT / "src", directory, dirs_exist_ok=True)
+        if who := noticed_by(Path(directory), limits):
+            print(f"without a mutant, the tests do not pass: {who}")
             return 2
-        verdicts = []
-        with ThreadPoolExecutor(options.jobs) as pool:
-            for verdict in pool.map(copies.look_at, rules):
-                verdicts.append(verdict)
-                noticed_by = verdict.noticed_by or "NOBODY"
-                print(f"{noticed_by:7} {verdict.seconds:6.1f} s  {verdict.rule}", flush=True)
+    verdicts = []
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("fork")) as pool:
+        for verdict in pool.map(functools.partial(look_at, limits=limits), rules):
+            verdicts.append(verdict)
+            who = verdict.noticed_by or "NOBODY"
+            print(f"{who:7} {verdict.seconds:6.1f} s  {verdict.rule}", flush=True)
     return summed_up(verdicts)
 
 
