@@ -381,7 +381,7 @@ def test_a_comparison_says_what_has_changed() -> None:
     """What changed comes first; figures that are the same are noise; bytes know no machine."""
     comparison = compared(document_of(1.0), document_of(2.0))
     verdicts = {change.what: change.verdict for change in comparison.changes}
-    assert verdicts["a warm_seconds"] == verdicts["all models boot"] == "more"
+    assert verdicts["a warm_seconds"] == verdicts["all models: boot"] == "more"
     assert verdicts["a memory_loaded"] == verdicts["a prepare_seconds"] == "noise"
     rows = change_rows(comparison)
     assert rows[0] == ("a warm_seconds", "1.02 s (1 to 1.04)", "2.02 s (2 to 2.04)", "1.98", "more")
@@ -397,6 +397,27 @@ def test_a_comparison_allows_for_the_machine() -> None:
     assert all(change.verdict == "noise" for change in comparison.changes)
     told = list(comparison_sentences(comparison))
     assert told[1].startswith("The machine itself takes 2.00 times as long for the same work")
+
+
+def test_a_comparison_allows_for_a_busy_machine() -> None:
+    """Where the same work takes now this long and now that, so may a load."""
+    before, after = document_of(1.0), document_of(1.3)
+    before["yardstick"]["samples"] = [0.01, 0.02, 0.03, 0.04, 0.05]
+    after["yardstick"]["samples"] = [0.03]
+    comparison = compared(before, after)
+    assert all(change.verdict == "noise" for change in comparison.changes)
+    told = list(comparison_sentences(comparison))
+    assert told[1].startswith("The machine was busy: a change counts only if it is more than 33%.")
+    assert compared(document_of(1.0), document_of(1.3)).changes[0].verdict == "more"
+
+
+def test_all_models_are_not_compared_with_others() -> None:
+    """A bulk of more models takes longer, and nothing has changed."""
+    before, after = document_of(1.0), document_of(1.0)
+    after["models"] += document_of(1.0, model="b")["models"]
+    comparison = compared(before, after)
+    assert comparison.only_after == ("b",)
+    assert not any(change.what.startswith("all models") for change in comparison.changes)
 
 
 def test_a_comparison_names_what_only_one_has() -> None:

@@ -47,7 +47,14 @@ def run_bench(
     """
     at_once = args.at_once or slots_to_try(configured, len(models))
     bench = Bench(
-        args.config, args.name, args.loop, tuple(models), at_once, args.repeats, args.timeout
+        args.config,
+        args.name,
+        args.loop,
+        tuple(models),
+        not args.models,
+        at_once,
+        args.repeats,
+        args.timeout,
     )
     about = bench.about()
     with progress(bench.processes, "measuring") as done:

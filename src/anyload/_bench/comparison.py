@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ COMPARED = (
     *("prepare_seconds", "cold_seconds", "warm_seconds", "warmup_seconds", "cpu_seconds"),
     *("longest_gap", "memory_loaded"),
 )
+TOGETHER = "all models:"
+"""What the name of a figure of all models begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +53,14 @@ class Comparison:
         changes: of the figures that both have.
         machine: how long the same fixed work takes now, of what it took then: 2 is a machine that
             is half as fast.
+        noise: how far such work was from its median, as a part of that, in the noisier one.
         only_before: models that are not there any more.
         only_after: models that are new.
     """
 
     changes: tuple[Change, ...]
     machine: float
+    noise: float
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
 
@@ -64,9 +68,9 @@ class Comparison:
 def compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
     """Compare two documents of ``anyload bench --json``.
 
-    A figure has changed if it did so by 5 % and more, if chance alone would do that less than once
-    in a hundred times, and if both hold too when a slower or faster machine is allowed for: a
-    neighbour that takes the processor is no change of a model.
+    A figure has changed if it did so by more than 5 % and more than the noise of the machines, if
+    chance alone would do that less than once in a hundred times, and if both hold too when a slower
+    or faster machine is allowed for: a neighbour that takes the processor is no change of a model.
 
     Args:
         before: the earlier one.
@@ -76,51 +80,59 @@ def compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
         KeyError: one of them is no such document; so do TypeError and ValueError.
     """
     old, new = dict(_figures(before)), dict(_figures(after))
-    machine = _yardstick(after) / _yardstick(before)
-    models = [
+    then, now = _read(before["yardstick"]), _read(after["yardstick"])
+    machine, noise = now.median / then.median, max(then.noise, now.noise)
+    models, others = (
         dict.fromkeys(one["model"] for one in document["models"]) for document in (before, after)
-    ]
+    )
+    gone = tuple(name for name in models if name not in others)
+    came = tuple(name for name in others if name not in models)
+
+    def verdict(what: str) -> Verdict:
+        if what.endswith("memory_loaded"):  # bytes are the same on any machine
+            return verdict_on(old[what], new[what])
+        return verdict_on(old[what], new[what], machine, noise)
+
     return Comparison(
         tuple(
-            Change(what, old[what], figure, verdict_on(old[what], figure, _drift(what, machine)))
+            Change(what, old[what], figure, verdict(what))
             for what, figure in new.items()
-            if what in old
+            # All models are something else where there are others.
+            if what in old and not ((gone or came) and what.startswith(TOGETHER))
         ),
         machine,
-        tuple(name for name in models[0] if name not in models[1]),
-        tuple(name for name in models[1] if name not in models[0]),
+        noise,
+        gone,
+        came,
     )
 
 
-def verdict_on(before: Figure, after: Figure, machine: float = 1.0) -> Verdict:
+def verdict_on(before: Figure, after: Figure, machine: float = 1.0, noise: float = 0.0) -> Verdict:
     """Decide whether a figure has changed.
 
     Args:
         before: what it was.
         after: what it is.
         machine: by what factor the machine alone is slower now.
+        noise: what differs by a smaller part than this may be the machine's.
     """
-    alike = tuple(sample / machine for sample in after.samples)
-    verdicts = {_verdict(before.samples, samples) for samples in (after.samples, alike)}
+    alike = Figure(tuple(sample / machine for sample in after.samples))
+    small = max(SMALL, noise)
+    verdicts = {_verdict(before, figure, small) for figure in (after, alike)}
     return verdicts.pop() if len(verdicts) == 1 else "noise"
 
 
-def _verdict(before: Sequence[float], after: Sequence[float]) -> Verdict:
-    old, new = Figure(tuple(before)).median, Figure(tuple(after)).median
-    if abs(new - old) <= SMALL * abs(old):
+def _verdict(before: Figure, after: Figure, small: float) -> Verdict:
+    old, new = before.median, after.median
+    if max(old, new) <= (1 + small) * min(old, new):
         return "noise"
     # What the test says of samples that do not overlap at all: with these, can it be certain?
-    apart = chance(range(len(before)), range(len(before), len(before) + len(after)))
-    if apart > CERTAIN:
+    first, all_of_them = len(before.samples), len(before.samples) + len(after.samples)
+    if chance(range(first), range(first, all_of_them)) > CERTAIN:
         return "too few repeats"
-    if chance(before, after) > CERTAIN:
+    if chance(before.samples, after.samples) > CERTAIN:
         return "noise"
     return "less" if new < old else "more"
-
-
-def _drift(what: str, machine: float) -> float:
-    """Return what a slower machine does to a figure: bytes stay what they are."""
-    return 1.0 if what.endswith("memory_loaded") else machine
 
 
 def _figures(document: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
@@ -129,15 +141,11 @@ def _figures(document: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
             if name in model["figures"]:
                 yield f"{model['model']} {name}", _read(model["figures"][name])
     if document["boot"] is not None:
-        yield "all models boot", _read(document["boot"])
+        yield f"{TOGETHER} boot", _read(document["boot"])
     for bulk in document["bulks"]:
         for cache, figure in bulk["makespans"].items():
-            yield f"all models {cache}, {bulk['at_once']} at once", _read(figure)
+            yield f"{TOGETHER} {cache}, {bulk['at_once']} at once", _read(figure)
 
 
 def _read(figure: Mapping[str, Any]) -> Figure:
     return Figure(tuple(float(sample) for sample in figure["samples"]))
-
-
-def _yardstick(document: Mapping[str, Any]) -> float:
-    return _read(document["yardstick"]).median

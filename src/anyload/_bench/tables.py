@@ -20,8 +20,8 @@ MODEL_COLUMNS = (
 BULK_COLUMNS = ("at once", "cold", "of ideal", "warm", "of ideal", "gap", "p99 gap", "memory")
 CHANGE_COLUMNS = ("figure", "then", "now", "ratio", "verdict")
 
-BUSY = 1.3
-"""From this factor between the same work at its fastest and at its slowest on, that is told."""
+BUSY = 0.1
+"""From this noise of the same work on, it is told."""
 
 BENCH_KEYS = """\
 the document of bench --json; a figure is median, low, high, samples:
@@ -127,7 +127,7 @@ def facts(findings: Findings) -> Iterator[str]:
     if findings.disk_speed is not None:
         yield f"The disk gives {size(findings.disk_speed.median)} a second, one file at a time."
     work = findings.yardstick
-    if work is not None and work.high > BUSY * work.low:
+    if work is not None and work.noise > BUSY:
         yield (
             f"The machine was busy: the same work took from {seconds(work.low)} to"
             f" {seconds(work.high)}. On a quiet one the figures are closer together."
@@ -165,6 +165,11 @@ def comparison_sentences(comparison: Comparison) -> Iterator[str]:
         yield (
             f"The machine itself takes {factor:.2f} times as long for the same work as it did"
             " then; a change counts only if it is more than that."
+        )
+    if comparison.noise > BUSY:
+        yield (
+            "The machine was busy: a change counts only if it is more than"
+            f" {comparison.noise:.0%}. On a quiet one, smaller ones show."
         )
     if comparison.only_before:
         yield f"Not there any more: {', '.join(comparison.only_before)}."
