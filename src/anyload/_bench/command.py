@@ -99,6 +99,7 @@ def _write_tables(out: TextIO, findings: Findings, comparison: Comparison | None
 def _comparison_document(comparison: Comparison) -> dict[str, Any]:
     return {
         "machine": comparison.machine,
+        "noise": comparison.noise,
         "only_before": list(comparison.only_before),
         "only_after": list(comparison.only_after),
         "changes": [

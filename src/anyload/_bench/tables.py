@@ -38,8 +38,11 @@ the document of bench --json; a figure is median, low, high, samples:
   ideals     of cold and warm: longest, cpu, disk, seconds (the greatest), reason
   recommended  max_concurrent_loads, reason; configured: what it is now
   disk_speed, yardstick (a fixed piece of work, in seconds), unfinished, failed
-module_id, backend, bytes_on_disk, unfinished, boot, disk, memory_peak, recommended, disk_speed and
-yardstick may be null."""
+  comparison   with --compare: machine (seconds of the yardstick, of what they were), noise,
+               only_before, only_after (models)
+    changes    of each figure: what, before, after (medians), ratio, verdict
+module_id, backend, bytes_on_disk, unfinished, boot, disk, memory_peak, recommended, disk_speed,
+yardstick and ratio may be null."""
 
 
 def model_rows(findings: Findings) -> list[Row]:
