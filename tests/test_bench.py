@@ -16,7 +16,9 @@ import pytest
 
 from anyload._bench import disk, measuring
 from anyload._bench.disk import files_of, make_cold, seconds_to_read, size_of
+from anyload._bench.measuring import path_of
 from anyload.cli import main
+from anyload.config import load_config
 
 MODULES = """
 import os, time
@@ -223,6 +225,24 @@ def test_load_draws_a_timeline_and_a_trace(loop: str, project: Path) -> None:
     assert {"small", "large", "failed: broken", "warm-up: small", "prepare: small"} <= names
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
+def test_an_interrupted_load_is_drawn_too(loop: str, project: Path) -> None:
+    """Of a load that hangs a picture is wanted most: it has what ran until then."""
+    add_to_catalogue(project, "stuck", "hangs")
+    argv = ["load", "models.yml", "--loop", loop, "--timeline", "t.html", "--trace", "t.json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "anyload", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    while not (project / "hung").exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, b""), err
+    names = {one["name"] for one in events_of(project / "t.json") if one["ph"] == "X"}
+    assert "abandoned: stuck" in names
+    assert "1 thread went on past the limit" in (project / "t.html").read_text(encoding="utf-8")
+
+
 # What is refused
 
 
@@ -270,6 +290,17 @@ def test_options_that_cannot_be_used(
 
 
 # The disk
+
+
+def test_the_paths_of_a_catalogue_begin_at_its_file(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the command is called."""
+    (project / "elsewhere").mkdir()
+    monkeypatch.chdir(project / "elsewhere")
+    config = load_config("../models.yml")
+    assert size_of(files_of(path_of(config, "large"))) == 1_000_000
+    assert path_of(config, "../small.bin") == "../small.bin"
 
 
 def test_the_files_of_a_model(project: Path) -> None:

@@ -96,7 +96,11 @@ def _load(args: argparse.Namespace, out: TextIO) -> int:
     recorder = Recorder() if args.timeline or args.trace else None
     initializer, names = _open(args, recorder)
     gather = partial(_load_all, initializer, names, recorder)
-    outcomes, elapsed, abandoned = _on_loop(args.loop, gather)
+    try:
+        outcomes, elapsed, abandoned = _on_loop(args.loop, gather)
+    finally:  # of a load that hangs, and is interrupted, a picture is wanted most
+        if recorder is not None:
+            _draw(recorder, args)
     loaded = sum(outcome.error is None for outcome in outcomes)
     if args.json:
         write_json(out, load_document(args.config, outcomes, abandoned, elapsed))
@@ -110,11 +114,14 @@ def _load(args: argparse.Namespace, out: TextIO) -> int:
             tell(f"warning: {outcome.report.model}: {warning}")
     for load in abandoned:
         tell(f"warning: still running: {load}")
-    if recorder is not None and args.timeline:
-        recorder.write_html(args.timeline, title=f"Loading {args.config}")
-    if recorder is not None and args.trace:
-        recorder.write_trace(args.trace)
     return OK if loaded == len(outcomes) else FAILED
+
+
+def _draw(recorder: Recorder, args: argparse.Namespace) -> None:
+    if args.timeline:
+        recorder.write_html(args.timeline, title=f"Loading {args.config}")
+    if args.trace:
+        recorder.write_trace(args.trace)
 
 
 def _plan(args: argparse.Namespace, out: TextIO) -> int:
