@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -395,3 +396,36 @@ async def test_a_recorder_writes_its_files(tmp_path: Path) -> None:
     trace = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
     assert trace == chrome_trace(recorder.timeline())
     assert [one["name"] for one in trace["traceEvents"] if one["ph"] == "X"] == ["m"]
+
+
+async def test_there_are_never_more_lanes_than_slots() -> None:
+    """Failures, hand-overs and warm-ups included: a slot does one thing at a time."""
+    recorder = Recorder()
+
+    class Flaky:
+        @classmethod
+        def load(cls, config: ModelConfig) -> Flaky:
+            if config["number"] % 3 == 0:
+                raise ValueError("now and then")
+            return cls()
+
+        def warmup(self) -> None:
+            pass
+
+    registry = registry_of()
+    registry.module("flaky")(Flaky)
+    registry.module("flaky", "GPU")(raises(partial(MemoryError, "full")))
+    options: dict[str, Any] = {"backend_priority": [{"type": "GPU"}, {"type": "LOCAL"}]}
+    async with Initializer(
+        registry, hooks=[recorder], max_concurrent_loads=3, **options
+    ) as initializer:
+        with pytest.raises(BulkLoadError):
+            await initializer.init_many(
+                [ModelConfig("flaky", number=number) for number in range(60)]
+            )
+        await settled(initializer)
+    lanes = [lane for lane in lanes_of(recorder.timeline()) if lane.name.startswith("slot")]
+    assert 1 <= len(lanes) <= 3
+    for lane in lanes:
+        ordered = sorted(lane.spans, key=lambda one: (one.start, one.end))
+        assert all(one.end <= other.start for one, other in pairwise(ordered))
