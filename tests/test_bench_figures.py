@@ -271,6 +271,15 @@ def test_findings_have_the_bulk_beside_its_ideal() -> None:
     assert not findings.failed
 
 
+def test_turns_that_were_cut_short_still_give_advice() -> None:
+    """Of long bulks each process may have had the time for another number of slots."""
+    boot = bulk(2, 5.0, boot=True)
+    turns = [together(boot, bulk(1, 4.0)), together(boot, bulk(2, 2.0)), together(boot)]
+    findings = findings_of({"a": [alone(1.0, 2.0)]}, turns, cores=2)
+    assert findings.recommendation is not None
+    assert findings.recommendation.at_once == 2
+
+
 def test_findings_say_what_could_not_be_measured() -> None:
     """A model that does not load, a bulk that hung, files that stay in the page cache."""
     hung, raised = Unfinished("hung", "no end after 300 s"), Unfinished("failed", "ValueError: no")

@@ -12,6 +12,7 @@ from .statistics import Figure
 AS_GOOD = 0.03
 """What is slower by no more than this part is as fast, for whoever waits for it."""
 MOST_NOISE = 0.1
+"""What is slower by more than this part is slower, however noisy it was."""
 
 
 @dataclass(frozen=True, slots=True)

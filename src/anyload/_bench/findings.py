@@ -122,7 +122,10 @@ def findings_of(
         cache: {one.at_once: one.makespans[cache] for one in tried if cache in one.makespans}
         for cache in CACHES
     }
-    steady = {cache: steadied(list(_turns(measured, cache))) for cache in CACHES}
+    # In long bulks no number may have been tried in every turn.
+    steady = {
+        cache: steadied(list(_turns(measured, cache))) or makespans[cache] for cache in CACHES
+    }
     advice = recommended(makespans, boots[0].at_once, steady) if boots else None
     taken: list[AloneSample | TogetherSample] = [*measured]
     taken += [one for ended in alone.values() for one in ended if isinstance(one, AloneSample)]
