@@ -18,7 +18,7 @@ from played_callers import Caller
 from played_modules import LOAD_ENDS, MODELS, STEP_ENDS, LoadEnd, StepEnd
 from played_threads import InLoad, InStep, Waits, Worker
 from promises import View, check, check_outcome, check_the_end, order
-from world import Settings, World
+from world import Home, Settings, World
 
 T = TypeVar("T")
 
@@ -399,7 +399,35 @@ class Machine(RuleBasedStateMachine):
     @rule(home=homes, grace=st.sampled_from([20.0, 5.0, 0.0]), pick=picks)
     def close(self, home: int, grace: float, pick: int) -> None:
         if pick % 4 == 0:
-            self.world.close(self.world.homes[home], grace)
+            self._close(self.world.homes[home], grace)
+
+    def _close(self, home: Home, grace: float) -> None:
+        """An initializer is closed, and who comes then for what loads is sent away."""
+        world = self.world
+        world.close(home, grace)
+        for worker in in_load(world):
+            where, model = world.asked_for(worker)
+            if model is not None and where is home:
+                world.ask(home, model, "path", world.loops[0], 0)
+
+    @when(in_load)
+    @rule(pick=picks, model=models, deeper=st.booleans(), grace=st.sampled_from([5.0, 0.0]))
+    def close_around(self, pick: int, model: int, deeper: bool, grace: float) -> None:
+        """An initializer is closed while its thread is in a load of another one, or waits there."""
+        world = self.world
+        worker = picked(in_load(world), pick)
+        if pick % 3 or len(worker.frames) > 1:
+            return
+        home, other = (worker.home, *(one for one in world.homes if one is not worker.home))
+        for where in (other, home) if deeper else (other,):
+            if worker.in_load:
+                world.nest(worker, where, self._model(model), "path")
+            if worker.may_look:
+                self._look(worker)
+            self._flow()
+            if worker.may_look:
+                self._look(worker)
+        self._close((home, other)[model % 2], grace)
 
     @when(lambda world: [home for home in world.homes if home.closer_woken])
     @rule()

@@ -16,6 +16,7 @@ from played_threads import InLoad, InStep, Waits, Worker
 from world import Home, World
 
 from anyload import ClosedError, LoadError, ModelNotFoundError, SaturatedError
+from anyload._load.closing import STOP_SECONDS
 from anyload._load.flight import Flight, Turn
 from anyload._load.plan import Candidate, Plan
 from anyload.errors import LoadTimeoutError
@@ -133,6 +134,7 @@ def threads_stay_within_the_caps(view: View) -> None:
         assert len(roots) <= limits.max_concurrent_loads + limits.max_abandoned_loads, "I2"
         assert len(on_slots) <= limits.max_concurrent_loads, "I2: slots"
         assert phases["ended"] == 0
+        assert not (home.out_of_grace and on_slots), "I13: on a slot after the grace"
         if slots.overdue:
             assert len(slots.abandoned) >= limits.max_abandoned_loads, "overdue below the cap"
         families = {turn for root in roots for turn in root.family()}
@@ -347,6 +349,8 @@ def deadlines(view: View, home: Home) -> Iterator[tuple[float, str]]:
             yield since + timeout, "a queued load behind a stuck one"
     if home.grace_ends is not None and not home.out_of_grace:
         yield home.grace_ends, "the grace of a close"
+    if home.stopping_since is not None and home.core.closing.stage == "stopping":
+        yield home.stopping_since + STOP_SECONDS, "a backend's stop"
 
 
 def deadlines_are_watched(view: View) -> None:

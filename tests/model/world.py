@@ -95,6 +95,7 @@ class Home:
         self.grace_ends: float | None = None
         self.out_of_grace = False
         self.left = False
+        self.stopping_since: float | None = None
         self.closer: ThreadSeat | None = None
         self.could_not_start = False
 
@@ -185,8 +186,10 @@ class World:
         def begin() -> Flight:
             flight = begin_alone()
             if raced:
-                self.ask(home, model, how, loop, priority)
+                faster.append(self.ask(home, model, how, loop, priority))
             return flight
+
+        faster: list[Caller | None] = []
 
         caller = Caller(home, identity, None, loop, plans=how == "plan", priority=priority)
         try:
@@ -201,6 +204,10 @@ class World:
             return None
         assert not home.closed, "let in, though it is closed"
         self.callers.append(caller)
+        if key is not None and loop is not None and faster and faster[0] is not None:
+            other = faster[0].seat.flight
+            same = other is caller.seat.flight or other.phase == "settled"
+            assert same, "both have begun a load"
         return caller
 
     def _request(
@@ -499,12 +506,17 @@ class World:
 
     def go_on_closing(self, home: Home) -> None:
         """Who closes an initializer looks how far that is."""
-        home.closer = ThreadSeat(home.core.flights)
+        core, home.closer = home.core, ThreadSeat(home.core.flights)
+        before = core.closing.stage
         if home.ending.step(home.closer):
-            live = [turn for turn in home.core.turns.live if turn.phase != "abandoned"]
-            assert home.out_of_grace or not live, "a close has not waited for loads"
-            home.left = True
-            home.closer = None
+            home.left, home.closer = True, None
+        if before == "draining" and core.closing.stage != before and not home.out_of_grace:
+            assert not [turn for turn in core.turns.live if turn.phase != "abandoned"]
+            assert not core.flights.releases.queued
+            assert not core.flights.releases.running
+            assert not core.flights.preparations.running
+        if core.closing.stage == "stopping" and home.stopping_since is None:
+            home.stopping_since = self.now
 
     def close_at_once(self, home: Home) -> None:
         """A close is cancelled."""
