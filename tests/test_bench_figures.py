@@ -69,7 +69,7 @@ def alone(warm: float, cold: float | None = None, **others: Any) -> AloneSample:
 
 
 def bulk(at_once: int, seconds: float, *, cold: bool = True, boot: bool = False) -> BulkSample:
-    return BulkSample(at_once, cold, boot, seconds, (), 0.02, 0.01, 5_000, {"a": 0.25}, EMPTY)
+    return BulkSample(at_once, cold, boot, seconds, (), 0.02, 0.01, 5_000, 900, {"a": 0.25}, EMPTY)
 
 
 def together(*bulks: BulkSample, **others: Any) -> TogetherSample:
@@ -251,8 +251,11 @@ def test_findings_have_the_figures_of_each_model() -> None:
 def test_findings_have_the_bulk_beside_its_ideal() -> None:
     """The boot is apart; each number of slots has its makespans, as far as they were measured."""
     findings = some_findings()
-    assert findings.boot is not None
-    assert (findings.configured, findings.boot.median) == (2, 5.0)
+    assert (findings.configured, findings.boot["seconds"].median) == (2, 5.0)
+    assert set(findings.boot) == {
+        *("seconds", "prepare_seconds", "queue_seconds", "load_seconds", "warmup_seconds"),
+        *("longest_gap", "p99_gap", "memory_peak", "bytes_read"),
+    }
     assert [(one.at_once, sorted(one.makespans)) for one in findings.bulks] == [
         (1, ["cold", "warm"]),
         (2, ["cold", "warm"]),
@@ -292,7 +295,7 @@ def test_findings_say_what_could_not_be_measured() -> None:
     assert findings.unfinished == hung
     assert findings.not_cold == "a stays in the page cache"
     assert findings.recommendation is None
-    assert (findings.boot, findings.bulks, findings.disk_speed) == (None, (), None)
+    assert (findings.boot, findings.bulks, findings.disk_speed) == ({}, (), None)
     assert set(findings.ideals) == {"warm"}
     rows = model_rows(findings)
     assert rows[0][3] == "-"
@@ -315,11 +318,16 @@ def test_findings_are_told() -> None:
     )
     assert bulk_rows(findings)[1] == (
         *("2 (recommended)", "2.45 s (2.4 to 2.5)", "1.11", "2 s", "1.82", "20 ms", "10 ms"),
-        "5 kB",
+        *("5 kB", "0.9 kB"),
     )
     told = list(sentences(findings))
     assert told[:3] == [
-        "A new process, 2 at once as configured, imports included: 5 s.",
+        (
+            "A new process, 2 at once as configured, imports included: 5 s. Of all models together,"
+            " imports take 0 ms, loads 0 ms, warm-ups 0 ms, and they are queued for 0 ms. The longest"
+            " gap of the event loop is 20 ms, the 99th percentile 10 ms. Memory grows by 5 kB; 0.9 kB"
+            " are read."
+        ),
         "Ideal with cold files: 2.2 s (longest model 2.2 s, processor 0.55 s, disk 0.5 s).",
         "Ideal with warm files: 1.1 s (longest model 1.1 s, processor 0.55 s).",
     ]

@@ -140,8 +140,8 @@ def _figures(document: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
         for name in COMPARED:
             if name in model["figures"]:
                 yield f"{model['model']} {name}", _read(model["figures"][name])
-    if document["boot"] is not None:
-        yield f"{TOGETHER} boot", _read(document["boot"])
+    if "seconds" in document["boot"]:
+        yield f"{TOGETHER} boot", _read(document["boot"]["seconds"])
     for bulk in document["bulks"]:
         for cache, figure in bulk["makespans"].items():
             yield f"{TOGETHER} {cache}, {bulk['at_once']} at once", _read(figure)

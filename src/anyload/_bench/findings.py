@@ -57,6 +57,7 @@ class BulkFindings:
         longest_gap: of the event loop, in seconds.
         p99_gap: the same, as of one load.
         memory_peak: what resident memory grew by, in bytes; None where that is not known.
+        bytes_read: what was read from disk while the files were cold; None where not known.
     """
 
     at_once: int
@@ -64,6 +65,7 @@ class BulkFindings:
     longest_gap: Figure
     p99_gap: Figure
     memory_peak: Figure | None
+    bytes_read: Figure | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ class Findings:
         models: each model.
         not_cold: why files could not be taken out of the page cache; empty where they were.
         configured: the number of slots as it is configured.
-        boot: the first bulk of a process, imports included; None where none came to an end.
+        boot: the first bulk of a process, imports included: how long it took, and figures of all
+            models together; empty where none came to an end.
         bulks: all models, with each number of slots.
         ideals: for ``cold`` and ``warm`` files, what no number of slots can beat.
         recommendation: how many loads at once; None where no bulk came to an end.
@@ -89,7 +92,7 @@ class Findings:
     models: tuple[ModelFindings, ...]
     not_cold: str
     configured: int
-    boot: Figure | None
+    boot: Mapping[str, Figure]
     bulks: tuple[BulkFindings, ...]
     ideals: Mapping[str, Ideal]
     recommendation: Recommendation | None
@@ -134,7 +137,7 @@ def findings_of(
         models,
         next((one.not_cold for one in taken if one.not_cold), ""),
         boots[0].at_once if boots else 0,
-        _figure(bulk.seconds for bulk in boots),
+        _boot_figures(boots),
         tried,
         _ideals(models, disk, cores),
         advice,
@@ -188,6 +191,21 @@ def _model_findings(
     )
 
 
+def _boot_figures(boots: Sequence[BulkSample]) -> dict[str, Figure]:
+    figures = {
+        "seconds": _figure(boot.seconds for boot in boots),
+        "prepare_seconds": _figure(boot.timeline.seconds_of("prepare") for boot in boots),
+        "queue_seconds": _figure(boot.timeline.seconds_of("queue") for boot in boots),
+        "load_seconds": _figure(boot.timeline.seconds_of("load", "failed") for boot in boots),
+        "warmup_seconds": _figure(boot.timeline.seconds_of("warm-up") for boot in boots),
+        "longest_gap": _figure(boot.longest_gap for boot in boots),
+        "p99_gap": _figure(boot.p99_gap for boot in boots),
+        "memory_peak": _figure(boot.memory_peak for boot in boots),
+        "bytes_read": _figure(boot.bytes_read for boot in boots),
+    }
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
 def _bulk_findings(bulks: Iterable[BulkSample]) -> Iterable[BulkFindings]:
     later = [bulk for bulk in bulks if not bulk.boot]
     for slots in sorted({bulk.at_once for bulk in later}):
@@ -205,6 +223,7 @@ def _bulk_findings(bulks: Iterable[BulkSample]) -> Iterable[BulkFindings]:
             longest,
             p99,
             _figure(bulk.memory_peak for bulk in of),
+            _figure(bulk.bytes_read for bulk in of if bulk.cold),
         )
 
 

@@ -155,9 +155,7 @@ class Watch:
     @property
     def memory_grown(self) -> int | None:
         """What the memory has grown by, at the most."""
-        if self.memory_peak is None or self.memory_before is None:
-            return None
-        return self.memory_peak - self.memory_before
+        return _difference(self.memory_peak, self.memory_before)
 
 
 class Steps:
@@ -200,7 +198,7 @@ class Begun:
             cpu,
             longest,
             p99,
-            None if read is None or self._bytes is None else read - self._bytes,
+            _difference(read, self._bytes),
         )
 
 
@@ -252,7 +250,7 @@ class Bulks:
         async with create_task_group() as tasks:
             tasks.start_soon(watch.heartbeat.beat)
             watch.listen()
-            began = time.monotonic()
+            began, read_before = time.monotonic(), bytes_read()
             async with initializer.init_each(self._models) as outcomes:
                 async for outcome in outcomes:
                     model = str(outcome.model)
@@ -263,12 +261,16 @@ class Bulks:
                         failed.append(model)
             took = time.monotonic() - began
             longest, p99 = watch.gaps()
-            grown = watch.memory_grown
+            grown, read = watch.memory_grown, _difference(bytes_read(), read_before)
             tasks.cancel_scope.cancel()
         del outcome
         release(values)
         await initializer.aclose(GRACE_SECONDS)  # by then the last event has come, too
         timeline = timeline_of(events, until=time.monotonic(), gaps=watch.late, watched=True)
         return BulkSample(
-            at_once, cold, boot, took, tuple(failed), longest, p99, grown, queued, timeline
+            at_once, cold, boot, took, tuple(failed), longest, p99, grown, read, queued, timeline
         )
+
+
+def _difference(after: int | None, before: int | None) -> int | None:
+    return None if after is None or before is None else after - before

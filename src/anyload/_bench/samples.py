@@ -88,6 +88,7 @@ class BulkSample:
         longest_gap: as of one load.
         p99_gap: as of one load.
         memory_peak: what resident memory grew by at the most, in bytes; None if not known.
+        bytes_read: as of one load.
         queue_seconds: how long each model was queued, by its name.
         timeline: what went on.
     """
@@ -100,6 +101,7 @@ class BulkSample:
     longest_gap: float
     p99_gap: float
     memory_peak: int | None
+    bytes_read: int | None
     queue_seconds: Mapping[str, float]
     timeline: Timeline
 

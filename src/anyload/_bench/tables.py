@@ -17,7 +17,9 @@ MODEL_COLUMNS = (
     *("model", "backend", "import", "cold load", "warm load", "warm-up", "queued", "gap"),
     *("p99 gap", "memory", "read", "on disk"),
 )
-BULK_COLUMNS = ("at once", "cold", "of ideal", "warm", "of ideal", "gap", "p99 gap", "memory")
+BULK_COLUMNS = (
+    *("at once", "cold", "of ideal", "warm", "of ideal", "gap", "p99 gap", "memory", "read"),
+)
 CHANGE_COLUMNS = ("figure", "then", "now", "ratio", "verdict")
 
 BUSY = 0.1
@@ -32,17 +34,19 @@ the document of bench --json; a figure is median, low, high, samples:
                warmup_seconds, queue_seconds (in the boot), cpu_seconds, longest_gap, p99_gap,
                first_gap (imports included), bytes_read (by the cold load), memory_before,
                memory_loaded, memory_released (bytes)
-  boot       a figure: all models in a new process, as configured, cold, with imports
+  boot       all models in a new process, as configured, cold, with imports; those that could be
+             had of: seconds, prepare_seconds, queue_seconds, load_seconds, warmup_seconds (of
+             all models together), longest_gap, p99_gap, memory_peak, bytes_read
   bulks      of each number of slots: at_once, makespans (cold, warm), longest_gap, p99_gap,
-             memory_peak (bytes)
+             memory_peak, bytes_read (cold)
   ideals     of cold and warm: longest, cpu, disk, seconds (the greatest), reason
   recommended  max_concurrent_loads, reason; configured: what it is now
   disk_speed, yardstick (a fixed piece of work, in seconds), unfinished, failed
   comparison   with --compare: machine (seconds of the yardstick, of what they were), noise,
                only_before, only_after (models)
     changes    of each figure: what, before, after (medians), ratio, verdict
-module_id, backend, bytes_on_disk, unfinished, boot, disk, memory_peak, recommended, disk_speed,
-yardstick and ratio may be null."""
+module_id, backend, bytes_on_disk, unfinished, disk, memory_peak, bytes_read, recommended,
+disk_speed, yardstick and ratio may be null."""
 
 
 def model_rows(findings: Findings) -> list[Row]:
@@ -90,7 +94,8 @@ def _bulk_row(bulk: BulkFindings, findings: Findings) -> Row:
         *cells,
         _seconds(bulk.longest_gap),
         _seconds(bulk.p99_gap),
-        size(None if bulk.memory_peak is None else bulk.memory_peak.median),
+        _size(bulk.memory_peak),
+        _size(bulk.bytes_read),
     )
 
 
@@ -108,6 +113,10 @@ def _seconds(figure: Figure | None) -> str:
     return "-" if figure is None else seconds(figure.median)
 
 
+def _size(figure: Figure | None) -> str:
+    return size(None if figure is None else figure.median)
+
+
 def sentences(findings: Findings) -> Iterator[str]:
     """Yield what a person should know beside the tables, and what to do."""
     yield from facts(findings)
@@ -118,10 +127,16 @@ def sentences(findings: Findings) -> Iterator[str]:
 
 def facts(findings: Findings) -> Iterator[str]:
     """Yield what was measured and is in no table."""
-    if findings.boot is not None:
+    if boot := findings.boot:
         yield (
             f"A new process, {findings.configured} at once as configured, imports included:"
-            f" {spread(findings.boot)}."
+            f" {spread(boot['seconds'])}. Of all models together, imports take"
+            f" {_seconds(boot['prepare_seconds'])}, loads {_seconds(boot['load_seconds'])},"
+            f" warm-ups {_seconds(boot['warmup_seconds'])}, and they are queued for"
+            f" {_seconds(boot['queue_seconds'])}. The longest gap of the event loop is"
+            f" {_seconds(boot['longest_gap'])}, the 99th percentile {_seconds(boot['p99_gap'])}."
+            f" Memory grows by {_size(boot.get('memory_peak'))}; {_size(boot.get('bytes_read'))}"
+            " are read."
         )
     for cache, ideal in sorted(findings.ideals.items()):
         parts = [f"longest model {seconds(ideal.longest)}", f"processor {seconds(ideal.cpu)}"]
@@ -202,7 +217,7 @@ def bench_document(findings: Findings, about: Mapping[str, Any]) -> dict[str, An
             }
             for one in findings.models
         ],
-        "boot": findings.boot and findings.boot.document(),
+        "boot": figures_document(findings.boot),
         "bulks": [
             {
                 "at_once": bulk.at_once,
@@ -210,6 +225,7 @@ def bench_document(findings: Findings, about: Mapping[str, Any]) -> dict[str, An
                 "longest_gap": bulk.longest_gap.document(),
                 "p99_gap": bulk.p99_gap.document(),
                 "memory_peak": bulk.memory_peak and bulk.memory_peak.document(),
+                "bytes_read": bulk.bytes_read and bulk.bytes_read.document(),
             }
             for bulk in findings.bulks
         ],
