@@ -15,13 +15,17 @@ from anyload import (
     BulkLoadError,
     ClosedError,
     ConfigError,
+    DrainTimeoutError,
     IntegrityError,
     LoadCancelled,
     LoadError,
     LoadReport,
     LoadTimeoutError,
+    MemoryBudgetError,
     MissingExtraError,
     ModelNotFoundError,
+    ModelUnavailableError,
+    QueueFullError,
     ReentrantLoadError,
     RegistrationError,
     SaturatedError,
@@ -130,6 +134,34 @@ ERRORS: list[tuple[AnyloadError, dict[str, Any], str]] = [
         WrongDeviceError("cuda:0", "cpu"),
         {"asked": "cuda:0", "got": "cpu"},
         "asked for cuda:0, got cpu",
+    ),
+    (
+        ModelUnavailableError("a", "ValueError: broken", 2.5),
+        {"model": "a", "reason": "ValueError: broken", "retry_after": 2.5},
+        "'a' is unavailable for another 2.5 s: ValueError: broken",
+    ),
+    (
+        ModelUnavailableError("a", "gone"),
+        {"model": "a", "reason": "gone", "retry_after": None},
+        "'a' is unavailable until its catalogue entry or its files change: gone",
+    ),
+    (
+        MemoryBudgetError("a", {"cpu": 2}, {"cpu": 1}, "too large"),
+        {"model": "a", "need": {"cpu": 2}, "limits": {"cpu": 1}, "reason": "too large"},
+        "no room for 'a': too large",
+    ),
+    (
+        QueueFullError("a", 3, 60.0),
+        {"model": "a", "queued": 3, "retry_after": 60.0},
+        "cannot load 'a' now: 3 models wait to be loaded; try again in 60 s",
+    ),
+    (
+        DrainTimeoutError("a", 2, 30.0),
+        {"model": "a", "leases": 2, "timeout": 30.0},
+        (
+            "'a' is still in use after 30 s: 2 leases are out; "
+            "it is unloaded when the last of them is returned"
+        ),
     ),
 ]
 

@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "_reading.__init__",
             "_reading.names",
+            "_reading.amounts",
             "_reading.files",
             "_reading.problems",
             "_reading.yaml",
@@ -100,7 +101,21 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("front door", ("_setup", "bulk", "initializer")),
-    ("keeping", ()),
+    (
+        "keeping",
+        (
+            "_keeping.__init__",
+            *(
+                f"_keeping.{name}"
+                for name in (
+                    *("budget", "policies", "eviction", "failure_memory", "files", "meter"),
+                    *("states", "records", "seams", "rooms", "house", "ways_out", "wishes"),
+                    *("keeper", "loading", "core", "catalogue", "leases", "waiting", "index"),
+                )
+            ),
+            "repository",
+        ),
+    ),
     (
         "edges",
         (

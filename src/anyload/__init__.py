@@ -12,6 +12,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._keeping.catalogue import CatalogueChange as CatalogueChange
+    from ._keeping.eviction import EvictionPlan as EvictionPlan
+    from ._keeping.index import ModelStatus as ModelStatus
+    from ._keeping.index import RepositoryStatistics as RepositoryStatistics
+    from ._keeping.leases import Lease as Lease
     from ._load.call import check_cancelled as check_cancelled
     from ._load.call import report_progress as report_progress
     from ._load.call import report_warning as report_warning
@@ -30,12 +35,16 @@ if TYPE_CHECKING:
     from .errors import BulkLoadError as BulkLoadError
     from .errors import ClosedError as ClosedError
     from .errors import ConfigError as ConfigError
+    from .errors import DrainTimeoutError as DrainTimeoutError
     from .errors import IntegrityError as IntegrityError
     from .errors import LoadCancelled as LoadCancelled
     from .errors import LoadError as LoadError
     from .errors import LoadTimeoutError as LoadTimeoutError
+    from .errors import MemoryBudgetError as MemoryBudgetError
     from .errors import MissingExtraError as MissingExtraError
     from .errors import ModelNotFoundError as ModelNotFoundError
+    from .errors import ModelUnavailableError as ModelUnavailableError
+    from .errors import QueueFullError as QueueFullError
     from .errors import ReentrantLoadError as ReentrantLoadError
     from .errors import RegistrationError as RegistrationError
     from .errors import SaturatedError as SaturatedError
@@ -54,10 +63,15 @@ if TYPE_CHECKING:
     from .reports import Observed as Observed
     from .reports import Statistics as Statistics
     from .reports import StuckLoad as StuckLoad
+    from .repository import ModelRepository as ModelRepository
     from .timeline import Timeline as Timeline
 
 _HOMES = MappingProxyType(
     {
+        "_keeping.catalogue": ("CatalogueChange",),
+        "_keeping.eviction": ("EvictionPlan",),
+        "_keeping.index": ("ModelStatus", "RepositoryStatistics"),
+        "_keeping.leases": ("Lease",),
         "_load.call": ("check_cancelled", "report_progress", "report_warning"),
         "_load.exit": ("exit_process",),
         "_load.plan": ("Candidate", "Plan", "Skip"),
@@ -70,12 +84,16 @@ _HOMES = MappingProxyType(
             "BulkLoadError",
             "ClosedError",
             "ConfigError",
+            "DrainTimeoutError",
             "IntegrityError",
             "LoadCancelled",
             "LoadError",
             "LoadTimeoutError",
+            "MemoryBudgetError",
             "MissingExtraError",
             "ModelNotFoundError",
+            "ModelUnavailableError",
+            "QueueFullError",
             "ReentrantLoadError",
             "RegistrationError",
             "SaturatedError",
@@ -90,6 +108,7 @@ _HOMES = MappingProxyType(
         "recorder": ("Recorder",),
         "registry": ("Registry",),
         "reports": ("Attempt", "GlobalChange", "LoadReport", "Observed", "Statistics", "StuckLoad"),
+        "repository": ("ModelRepository",),
         "timeline": ("Timeline",),
     }
 )

@@ -7,6 +7,7 @@ the code laid over it. Every problem of it is reported at once, by its place.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from pydantic import (
     ValidationError,
 )
 
-from ._reading import checks
+from ._reading import amounts, checks
 from ._reading.documents import Document, read_document
 from ._reading.environment import apply_environment
 from ._reading.problems import Place, dotted, shown
@@ -37,6 +38,8 @@ Ample: TypeAlias = Annotated[
     int, Field(ge=1, le=2**63 - 1), BeforeValidator(checks.integer(1, 2**63 - 1))
 ]
 CatalogueName: TypeAlias = Annotated[str, BeforeValidator(checks.catalogue_name)]
+KeepAlive: TypeAlias = Annotated[float, BeforeValidator(amounts.keep_alive)]
+Priority: TypeAlias = Annotated[int, BeforeValidator(checks.integer(-(2**31), 2**31))]
 
 
 class BackendConfig(BaseModel):
@@ -95,6 +98,73 @@ class ArchiveConfig(BackendConfig):
     max_ratio: Ample = 200
 
 
+class KeptModel(BackendConfig):
+    """How a repository keeps one model of the catalogue.
+
+    Args:
+        memory: what it is thought to hold until a load of it has measured that: on its device,
+            or by device; None for the size of its files.
+        device: whose budget it counts in, ``cpu`` or ``cuda:0``, where nothing else tells.
+        keep_alive: how long it is kept while nobody uses it: seconds, ``5m``, 0 for not at all, -1
+            for ever; None for the repository's own.
+        pin: whether it is never evicted.
+        preload: whether ``load_preloaded`` loads it.
+        required: whether the repository is not ready without it; it is preloaded and pinned.
+        priority: preloads of higher priority go first.
+        version: what this version of it is called; None for a number.
+        aliases: other names for it.
+    """
+
+    memory: Annotated[int | dict[Text, int] | None, BeforeValidator(checks.memory)] = None
+    device: Text = "cpu"
+    keep_alive: KeepAlive | None = None
+    pin: bool = False
+    preload: bool = False
+    required: bool = False
+    priority: Priority = 0
+    version: Text | None = None
+    aliases: Annotated[tuple[CatalogueName, ...], BeforeValidator(checks.listed)] = ()
+
+
+class RepositoryConfig(BackendConfig):
+    """How a repository keeps models. An initializer takes no notice of it.
+
+    Args:
+        budget: the memory that models may take on each device, ``cpu`` or ``cuda:0``: bytes,
+            ``8GiB``, or a share of what is there, ``80%``. A device that is not named has no limit.
+        eviction: which idle model goes first where memory is needed: the least recently used
+            (``lru``), the one idle longest for what a reload costs (``cost``), or the largest.
+        minimum_stay: how long a model is not evicted after its load, in seconds.
+        keep_alive: how long a model is kept while nobody uses it; -1 is for ever.
+        memory_timeout: how long a load waits for memory, in seconds; None for as long as somebody
+            waits for it.
+        max_queued: how many loads may wait to start before requests for others are refused, 1 to
+            1024; None for any number.
+        cool_down: how long a failure is remembered that may pass, in seconds; each further one in
+            a row doubles it.
+        max_cool_down: how long at most, in seconds.
+        drain_timeout: how long ``unload`` waits for leases, in seconds; None for as long as it
+            takes.
+        swap: what happens where a new version does not fit beside the old one: the swap is refused,
+            or the old one goes first.
+        ready_without_required: whether a repository that requires no model is ready.
+        models: how each model of the catalogue is kept.
+    """
+
+    budget: dict[Text, Annotated[int | float, BeforeValidator(amounts.budget)]] = {}
+    eviction: Literal["lru", "cost", "largest"] = "lru"
+    minimum_stay: Annotated[float, BeforeValidator(checks.seconds_or_none_at_all)] = 0.0
+    keep_alive: KeepAlive = math.inf
+    memory_timeout: Seconds | None = None
+    max_queued: Slots | None = None
+    cool_down: Seconds = 1.0
+    max_cool_down: Seconds = 300.0
+    drain_timeout: Seconds | None = None
+    swap: Literal["refuse", "recreate"] = "refuse"
+    ready_without_required: bool = False
+    models: dict[CatalogueName, KeptModel] = {}
+
+
 class InitializerConfig(BackendConfig):
     """How an initializer loads models.
 
@@ -126,6 +196,7 @@ class InitializerConfig(BackendConfig):
             path is the one for ``LOCAL``.
         backend_types: the class for each backend type, by import path.
         models: the catalogue.
+        repository: how a repository keeps the models of the catalogue.
     """
 
     backend_priority: Annotated[
@@ -154,6 +225,7 @@ class InitializerConfig(BackendConfig):
     backend_types: dict[Text, ImportPath] = {}
     # Free fields may hold secrets, so a repr does not show them.
     models: dict[CatalogueName, CatalogueEntry] = Field(default={}, repr=False)
+    repository: RepositoryConfig = RepositoryConfig()
 
     _from_environment: frozenset[Place] = PrivateAttr(default=frozenset())
 
@@ -232,6 +304,52 @@ def load_config(
     return config
 
 
+def load_catalogue(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    name: str = "default",
+    environ: Mapping[str, str] | None = None,
+) -> tuple[dict[str, CatalogueEntry], dict[str, KeptModel], dict[str, ConfigError]]:
+    """Return the catalogue of a configuration and how it is kept, each entry checked by itself.
+
+    Args:
+        source: a YAML file or a mapping.
+        name: the initializer of a caikit file.
+        environ: where ``ANYLOAD__`` variables are looked up; None for nowhere.
+
+    Returns:
+        The models and how they are kept, by name; and what is wrong with the others.
+
+    Raises:
+        ConfigError: it cannot be read, or has no such part.
+    """
+    document = read_document(source, name)
+    _, problems = apply_environment(document.data, environ or {})
+    listed = checks.none_is_empty(document.data.get("models"))
+    repository = checks.none_is_empty(document.data.get("repository"))
+    kept = checks.none_is_empty(_item(repository, "models"))
+    if problems:
+        raise ConfigError(document.source, problems)
+    if not (isinstance(listed, Mapping) and isinstance(kept, Mapping)):
+        raise ConfigError(document.source, [Problem("models", "expected a mapping")])
+    models: dict[str, CatalogueEntry] = {}
+    how: dict[str, KeptModel] = {}
+    errors: dict[str, ConfigError] = {}
+    for one in dict.fromkeys([*listed, *kept]):
+        entry = {
+            "models": {one: listed[one]} if one in listed else {},
+            "repository": {"models": {one: kept[one]} if one in kept else {}},
+        }
+        try:
+            config = load_config(entry)
+        except ConfigError as error:
+            errors[one] = ConfigError(document.source, error.problems)
+        else:
+            models.update(config.models)
+            how.update(config.repository.models)
+    return models, how, errors
+
+
 def check_backend_types(config: InitializerConfig, known: Collection[str], source: str) -> None:
     """Raise unless every backend of the priority list has a registered type.
 
@@ -292,6 +410,10 @@ def _outwards(place: Place) -> Iterator[Place]:
 
 def _keys(value: object) -> Collection[str]:
     return value.keys() if isinstance(value, Mapping) else ()
+
+
+def _item(value: object, key: str) -> object:
+    return value.get(key) if isinstance(value, Mapping) else value
 
 
 def _registered(known: Collection[str]) -> str:

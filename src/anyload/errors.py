@@ -17,6 +17,10 @@
     ├── UnsafePickleError       a file that is code, a pickle say, and that nobody has allowed
     ├── MissingExtraError       a framework that is not installed
     ├── WrongDeviceError        a framework took another device than the one asked for
+    ├── ModelUnavailableError   a repository remembers that the model failed, or has unloaded it
+    ├── MemoryBudgetError       a model does not fit into the memory budget
+    ├── QueueFullError          too many models wait to be loaded
+    ├── DrainTimeoutError       leases of a model were still out when its time to drain was over
     └── BulkLoadError           some models of a bulk did not load (also an ExceptionGroup)
     LoadCancelled               a BaseException: this load is no longer wanted
 
@@ -322,6 +326,99 @@ class WrongDeviceError(AnyloadError):
 
     def __str__(self) -> str:
         return f"asked for {self.asked}, got {self.got}"
+
+
+class ModelUnavailableError(AnyloadError):
+    """A repository does not even try to load a model; ``__cause__`` is what it remembers.
+
+    Args:
+        model: the model's name.
+        reason: why.
+        retry_after: seconds after which it is tried again; None if not before its catalogue
+            entry or its files change.
+    """
+
+    def __init__(self, model: str, reason: str, retry_after: float | None = None) -> None:
+        self.model = model
+        self.reason = reason
+        self.retry_after = retry_after
+        super().__init__(model, reason, retry_after)
+
+    def __str__(self) -> str:
+        if self.retry_after is None:
+            when = "until its catalogue entry or its files change"
+        else:
+            when = f"for another {seconds(self.retry_after)}"
+        return f"{quoted(self.model)} is unavailable {when}: {self.reason}"
+
+
+class MemoryBudgetError(AnyloadError):
+    """A model does not fit into the memory budget, or did not get room in time.
+
+    Args:
+        model: the model's name.
+        need: what its load needs, in bytes by device.
+        limits: the budget, in bytes by device.
+        reason: what stands in the way, with its sizes.
+    """
+
+    def __init__(
+        self, model: str, need: Mapping[str, int], limits: Mapping[str, int], reason: str
+    ) -> None:
+        self.model = model
+        self.need = dict(need)
+        self.limits = dict(limits)
+        self.reason = reason
+        super().__init__(model, self.need, self.limits, reason)
+
+    def __str__(self) -> str:
+        return f"no room for {quoted(self.model)}: {self.reason}"
+
+
+class QueueFullError(AnyloadError):
+    """As many models wait to be loaded as may.
+
+    Args:
+        model: the model's name.
+        queued: how many wait.
+        retry_after: for how many seconds it is likely to be no use to ask again.
+    """
+
+    def __init__(self, model: str, queued: int, retry_after: float) -> None:
+        self.model = model
+        self.queued = queued
+        self.retry_after = retry_after
+        super().__init__(model, queued, retry_after)
+
+    def __str__(self) -> str:
+        return (
+            f"cannot load {quoted(self.model)} now: {self.queued} models wait to be loaded; "
+            f"try again in {seconds(self.retry_after)}"
+        )
+
+
+class DrainTimeoutError(AnyloadError):
+    """Leases of a model were still out when its time to drain was over.
+
+    It is unloaded when the last of them is returned.
+
+    Args:
+        model: the model's name.
+        leases: how many were out.
+        timeout: how long was waited for them, in seconds.
+    """
+
+    def __init__(self, model: str, leases: int, timeout: float) -> None:
+        self.model = model
+        self.leases = leases
+        self.timeout = timeout
+        super().__init__(model, leases, timeout)
+
+    def __str__(self) -> str:
+        return (
+            f"{quoted(self.model)} is still in use after {seconds(self.timeout)}: "
+            f"{self.leases} leases are out; it is unloaded when the last of them is returned"
+        )
 
 
 class BulkLoadError(ExceptionGroup[Exception], AnyloadError):

@@ -147,4 +147,23 @@ class GlobalsChanged(Event):
     overlapped: bool
 
 
+@dataclass(frozen=True, slots=True)
+class StateChanged(Event):
+    """A model of a repository has gone from one phase to another.
+
+    Args:
+        version: the model's version.
+        before: the phase it was in.
+        phase: the phase it is in now.
+        state: its state by the V2 model repository protocol.
+        reason: why, for a person to read; never empty after a failure.
+    """
+
+    version: str
+    before: str
+    phase: str
+    state: str
+    reason: str
+
+
 Hook = Callable[[Event], object]

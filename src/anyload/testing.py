@@ -104,6 +104,44 @@ async def until(condition: Callable[[], bool]) -> None:
         await sleep(0.001)
 
 
+class FakeClock:
+    """A monotonic clock that stands still until the test moves it; for `ModelRepository`.
+
+    ::
+
+        clock = FakeClock()
+        models = ModelRepository(registry, clock=clock, ...)
+        clock.advance(300)
+        models.reconsider()         # what was due in that time is done
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """Return the time, in seconds."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let this much time pass."""
+        self.now += seconds
+
+
+class FakeMeter:
+    """Tells how much memory there is, for budgets that are shares of it; for `ModelRepository`.
+
+    Args:
+        totals: the bytes of each device.
+    """
+
+    def __init__(self, **totals: int) -> None:
+        self.totals = {device.replace("_", ":"): size for device, size in totals.items()}
+
+    def total(self, device: str) -> int | None:
+        """Return the bytes of a device, or None for one that was not named."""
+        return self.totals.get(device)
+
+
 def at_rest(statistics: Statistics) -> bool:
     """Return whether nothing runs, waits, or was left behind, and every slot is free."""
     return (

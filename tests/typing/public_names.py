@@ -19,27 +19,37 @@ from anyload import (
     BulkLoad,
     BulkLoadError,
     Candidate,
+    CatalogueChange,
     ClosedError,
     ConfigError,
+    DrainTimeoutError,
+    EvictionPlan,
     GlobalChange,
     Initializer,
     IntegrityError,
+    Lease,
     LoadCancelled,
     LoadError,
     LoadOutcome,
     LoadReport,
     LoadTimeoutError,
     LocalBackend,
+    MemoryBudgetError,
     MissingExtraError,
     ModelConfig,
     ModelNotFoundError,
+    ModelRepository,
+    ModelStatus,
+    ModelUnavailableError,
     Module,
     Observed,
     Plan,
     ProcessGlobal,
+    QueueFullError,
     ReentrantLoadError,
     RegistrationError,
     Registry,
+    RepositoryStatistics,
     SaturatedError,
     Skip,
     Statistics,
@@ -171,6 +181,43 @@ async def use() -> None:
         other.close(grace=0.0)
     LocalBackend(BackendConfig()).start()
     exit_process(0)
+
+
+async def keep(on_event: anyload.events.Hook) -> None:
+    """Use a repository."""
+    meter = anyload.testing.FakeMeter(cpu=2**30)
+    async with ModelRepository.from_config("models.yml", hooks=[on_event], meter=meter) as models:
+        preloaded: dict[str, LoadReport] = await models.load_preloaded()
+        async with models.lease("a", priority=1) as model:
+            assert_type(model, Any)
+        lease: Lease | None = models.try_lease("a")
+        if lease is not None:
+            with lease as model:
+                print(model, lease.version)
+        change: CatalogueChange = await models.reload()
+        statuses: tuple[ModelStatus, ...] = models.statuses()
+        plan: EvictionPlan = models.plan_eviction({"cpu": "1GiB"})
+        index: list[dict[str, str]] = models.index(ready=True)
+        figures: RepositoryStatistics = models.statistics()
+        print(preloaded, change.errors, statuses, plan.victims, index, figures.used)
+        try:
+            await models.load("a")
+            await models.swap("a")
+            await models.unload("a", drain_timeout=3.0)
+        except ModelUnavailableError as error:
+            print(error.retry_after, error.reason)
+        except MemoryBudgetError as error:
+            print(error.need, error.limits)
+        except QueueFullError as error:
+            print(error.queued, error.retry_after)
+        except DrainTimeoutError as error:
+            print(error.leases, error.timeout)
+    clock = anyload.testing.FakeClock()
+    with ModelRepository(registry, clock=clock, models={"a": {"module_id": "m"}}) as models:
+        with models.lease_sync("a", timeout=1.0) as model:
+            print(model, models.ready(), models.status("a").phase)
+        clock.advance(1.0)
+        models.reconsider()
 
 
 async def handle(initializer: Initializer) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeGuard
 
+from .amounts import byte_size
 from .names import wrong_with_name
 
 MOST_BACKENDS = 1024
@@ -21,6 +22,12 @@ def seconds(value: object) -> float:
     if _number(value) and 0 < value <= sys.float_info.max:
         return float(value)
     raise ValueError("expected a positive number of seconds")
+
+
+def seconds_or_none_at_all(value: object) -> float:
+    if _number(value) and 0 <= value <= sys.float_info.max:
+        return float(value)
+    raise ValueError("expected a number of seconds, 0 or more")
 
 
 def _number(value: object) -> TypeGuard[int | float]:
@@ -88,3 +95,15 @@ def catalogue_name(value: object) -> str:
 
 def none_is_empty(value: object) -> object:
     return {} if value is None else value
+
+
+def listed(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        raise ValueError("expected a list")
+    return tuple(value)
+
+
+def memory(value: object) -> object:
+    if isinstance(value, dict):
+        return {device: byte_size(size) for device, size in value.items()}
+    return None if value is None else byte_size(value)

@@ -1,0 +1,116 @@
+"""What is remembered of a load that failed: what kind of failure it was, and until when.
+
+A permanent failure is remembered until the catalogue entry or the model's files change; any other
+for a time that doubles with each failure in a row, spread by some jitter, so that models that
+failed together do not come back together. When that is over, one request probes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from ..errors import (
+    AnyloadError,
+    ConfigError,
+    IntegrityError,
+    LoadError,
+    MissingExtraError,
+    ModelNotFoundError,
+    UnsafeArchiveError,
+    UnsafePickleError,
+    WrongTypeError,
+    describe,
+)
+
+PERMANENT = (
+    ConfigError,
+    IntegrityError,
+    MissingExtraError,
+    ModelNotFoundError,
+    UnsafeArchiveError,
+    UnsafePickleError,
+    WrongTypeError,
+)
+JITTER = 0.2
+MOST_DOUBLINGS = 32
+
+NO_MEMORY = (
+    *("out of memory", "out_of_memory", "not enough memory", "can't allocate memory"),
+    *("failed to allocate memory", "bad_alloc", "bad allocation", "alloc_failed"),
+)
+"""What frameworks, and libraries below them, say where memory runs out; few have a type for it."""
+
+
+def is_permanent(error: Exception) -> bool:
+    """Return whether a load would fail likewise if it were tried again."""
+    if not isinstance(error, LoadError):
+        return isinstance(error, PERMANENT)
+    # Every backend was skipped, or refused the files for good.
+    return all(
+        attempt.outcome == "skipped" or isinstance(attempt.error, PERMANENT)
+        for attempt in error.attempts
+    ) and bool(error.attempts)
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Return whether an attempt of a load failed because memory ran out."""
+    attempts = error.attempts if isinstance(error, LoadError) else ()
+    return any(attempt.error is not None and _no_memory(attempt.error) for attempt in attempts)
+
+
+def _no_memory(error: BaseException) -> bool:
+    # torch's type, without an import of torch.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = describe(error).lower()
+    return any(words in text for words in NO_MEMORY)
+
+
+class FailureMemory:
+    """What is remembered of one model's failures.
+
+    Args:
+        first: how long the first failure is remembered, in seconds.
+        most: how long any is at most.
+        jitter: returns a number between 0 and 1, another each time.
+    """
+
+    __slots__ = ("_first", "_in_a_row", "_jitter", "_most", "error", "permanent", "until")
+
+    def __init__(self, first: float, most: float, jitter: Callable[[], float]) -> None:
+        self._first = first
+        self._most = most
+        self._jitter = jitter
+        self._in_a_row = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget: it has loaded, or what it is made of has changed."""
+        self._in_a_row = 0
+        self.error: AnyloadError | None = None
+        self.permanent = False
+        self.until = -math.inf
+
+    def remember(self, error: AnyloadError, now: float) -> None:
+        """Take note of a failure."""
+        self.error = error
+        self.permanent = is_permanent(error)
+        if self.permanent:
+            self.until = math.inf
+            return
+        seconds = min(self._most, self._first * 2.0 ** min(self._in_a_row, MOST_DOUBLINGS))
+        self._in_a_row += 1
+        self.until = now + seconds * (1 - JITTER * self._jitter())
+
+    def retry_after(self, now: float) -> float | None:
+        """Return for how many seconds it is no use to try, or None if one may.
+
+        It is infinite for a permanent failure.
+        """
+        return self.until - now if self.until > now else None
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says."""
+    return describe(error).partition("\n")[0]
