@@ -5,6 +5,7 @@ PYTHON ?= python3
 # Percent of the branches, and what is held: every one of them.
 COVERAGE_FLOOR ?= 100
 ARGS ?=
+SECONDS ?= 60
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 VENV := .venv/$(VERSION)
@@ -31,7 +32,7 @@ TYPING_TESTS := $(wildcard tests/typing/*.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help python demo test torture mutation simulation frameworks caikit lint format docs bench bench-caikit coverage clean
+.PHONY: help python demo test torture mutation soak simulation frameworks caikit lint format docs bench bench-caikit coverage clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +50,10 @@ torture: $(VENV)/.test  ## run the large sizes of the tests of concurrency, minu
 
 mutation: $(VENV)/.test  ## break each rule of concurrency on its own, and see that a test notices
 	$(RUN) tests.mutation $(ARGS)
+
+# With one arena what glibc keeps for later does not look like growth.
+soak: $(VENV)/.test  ## live like a server, on each loop in turn, and see that nothing grows: SECONDS=600
+	MALLOC_ARENA_MAX=1 $(RUN) tests.soak $(SECONDS)
 
 simulation: $(VENV)/.test  ## play a seed of the simulation again, and print what happens: SEED=1234
 	$(RUN) tests.simulation $(SEED)
