@@ -111,6 +111,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
                     *("budget", "policies", "eviction", "failure_memory", "files", "meter"),
                     *("states", "records", "seams", "rooms", "house", "ways_out", "wishes"),
                     *("keeper", "loading", "core", "catalogue", "leases", "waiting", "index"),
+                    *("preloading", "closing"),
                 )
             ),
             "repository",

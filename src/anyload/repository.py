@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from anyio import move_on_after
 
+from ._keeping import closing
 from ._keeping.budget import Sizes
 from ._keeping.catalogue import Catalogue, CatalogueChange
 from ._keeping.core import KeepingCore
@@ -27,11 +28,12 @@ from ._keeping.index import (
 from ._keeping.leases import Lease, LeaseRequest, lease_sync, take
 from ._keeping.loading import Asked
 from ._keeping.meter import Meter, SystemMeter, limits_of
-from ._keeping.records import Entry, Version
-from ._keeping.waiting import become, become_sync, in_a_thread
+from ._keeping.preloading import load_preloaded, over
+from ._keeping.records import Entry
+from ._keeping.waiting import become, in_a_thread
 from ._reading.amounts import byte_size
 from .config import InitializerConfig, load_catalogue, load_config
-from .errors import AnyloadError, BulkLoadError, ClosedError, DrainTimeoutError
+from .errors import DrainTimeoutError
 from .events import Hook
 from .initializer import GRACE_SECONDS, Initializer
 from .registry import Registry
@@ -190,35 +192,14 @@ class ModelRepository:
             BulkLoadError: some did not load; it is raised when every load has ended.
             ClosedError: the repository is closed.
         """
-        versions: dict[str, Version] = {}
-        errors: dict[str, Exception] = {}
-        with self._core.step() as todo, self._core.lock:
-            if self._core.house.closed:
-                raise ClosedError("the preloads")
-            entries = self._core.house.each()
-            wanted = [entry for entry in entries if entry.kept.preload or entry.kept.required]
-            for entry in sorted(wanted, key=lambda entry: -entry.kept.priority):
-                try:
-                    versions[entry.name] = self._core.wishes.preload(entry.name, todo)
-                except AnyloadError as error:
-                    errors[entry.name] = error
-        reports: dict[str, LoadReport] = {}
-        for name, version in versions.items():
-            await become(self._core, version, _over)
-            if version.report is None:
-                errors[name] = version.error or ClosedError(name)
-            else:
-                reports[name] = version.report
-        if errors:
-            message = f"{len(errors)} of {len(wanted)} models did not load"
-            raise BulkLoadError(message, list(errors.values()), reports, errors)
-        return reports
+        return await load_preloaded(self._core)
 
     async def unload(self, name: str, *, drain_timeout: float | None = None) -> None:
         """Let a model go, and wait until it is gone: no lease of it is given any more.
 
-        Who asks for it meanwhile has it loaded anew. Cancelling it stops waiting; the model goes
-        all the same.
+        Who waits for it to load gets ModelUnavailableError; a load that runs is not waited for, and
+        is released when it lands. Who asks for the model from now on has it loaded anew.
+        Cancelling it stops waiting; the model goes all the same.
 
         Args:
             name: a name or an alias.
@@ -234,7 +215,7 @@ class ModelRepository:
         timeout = self._config.drain_timeout if drain_timeout is None else drain_timeout
         with move_on_after(timeout):
             for version in versions:
-                await become(self._core, version, _gone)
+                await become(self._core, version, closing.gone)
         leases = sum(version.leases for version in versions)
         if leases:
             assert timeout is not None
@@ -259,7 +240,7 @@ class ModelRepository:
             self._core.keeper.swap(entry, version, todo)
             if version is entry.current:
                 version = self._core.wishes.preload(name, todo)
-        await become(self._core, version, _over)
+        await become(self._core, version, over)
         if version.error is not None:
             raise version.error
 
@@ -396,41 +377,11 @@ class ModelRepository:
         Returns:
             The loads that were abandoned and whose threads are still running.
         """
-        self._begin_close()
-        until = self._core.loading.clock() + grace
-        try:
-            with move_on_after(grace):
-                while (version := self._still_there()) is not None:
-                    await become(self._core, version, _gone)
-            return await self.initializer.aclose(max(0.0, until - self._core.loading.clock()))
-        finally:
-            self._core.dismiss()
+        return await closing.aclose(self._core, grace)
 
     def close(self, grace: float = GRACE_SECONDS) -> tuple[StuckLoad, ...]:
         """Close from a plain thread; as `aclose` otherwise."""
-        self._begin_close()
-        until = self._core.loading.clock() + grace
-        try:
-            while (version := self._still_there()) is not None:
-                left = until - self._core.loading.clock()
-                if not become_sync(self._core, version, _gone, left):
-                    break
-            return self.initializer.close(max(0.0, until - self._core.loading.clock()))
-        finally:
-            self._core.dismiss()
-
-    def _begin_close(self) -> None:
-        if self._core.lock.mine():
-            # The garbage collector, run by an allocation under the lock, has closed a coroutine.
-            self._core.lock.put_off(self._begin_close)
-            return
-        with self._core.step() as todo, self._core.lock:
-            self._core.keeper.close(todo)
-
-    def _still_there(self) -> Version | None:
-        tables = self._core.house.tables
-        with self._core.step(), self._core.lock:
-            return next(iter((*tables.releasing, *tables.draining)), None)
+        return closing.close(self._core, grace)
 
     async def __aenter__(self) -> Self:
         return self
@@ -442,7 +393,7 @@ class ModelRepository:
         traceback: TracebackType | None,
     ) -> None:
         if kind is GeneratorExit:  # the coroutine was closed: it cannot wait for anything
-            self._begin_close()
+            closing.begin(self._core)
             await self.initializer.__aexit__(kind, error, traceback)
             self._core.dismiss()
         else:
@@ -458,12 +409,3 @@ class ModelRepository:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _over(version: Version) -> bool:
-    """Whether a load has its outcome."""
-    return version.life.phase not in ("known", "queued", "waiting", "loading")
-
-
-def _gone(version: Version) -> bool:
-    return version.life.phase == "unloaded"

@@ -94,6 +94,17 @@ class TestRank:
         assert w.start(w.order("c"))
         assert not w.start(w.order("b"))
 
+    def test_an_urgent_one_is_first_at_once(self) -> None:
+        """Who comes with a higher priority takes what one of a lower one expects."""
+        w = world(4)
+        w.load("d")
+        w.ask("c")
+        assert not w.start(w.order("c"))
+        w.release(next(iter(w.loads.releasing)))
+        w.ask("b", priority=1)
+        assert w.start(w.order("b"))
+        assert not w.start(w.order("c"))
+
     def test_a_preload_waits_for_what_is_under_way(self) -> None:
         """A preload is refused only when nothing is under way that could make room."""
         w = world(4)
@@ -199,6 +210,26 @@ class TestAttempts:
         assert [version.life.model for version in w.loads.releasing] == ["c"]
         assert w.house.counts.evictions == 1
         assert w.house.tables.entries["a"].measured == {"cpu": 3}
+
+    def test_after_memory_ran_out(self) -> None:
+        """The second try waits until everything idle is gone, and there is no third."""
+        w = World({})
+        w.add("a", memory=1)
+        w.add("b", memory=1)
+        w.add("elsewhere", memory={"cuda:0": 1})
+        a, other = w.load("a"), w.load("elsewhere")
+        asker = w.ask("b")
+        w.start(w.order("b"))
+        w.fail(w.order("b"), MemoryError())
+        assert w.phase(a) == "releasing"
+        assert w.phase(other) == "active"
+        assert not w.start(w.order("b"))
+        assert w.order("b").version.life.reason.endswith("others are on their way out")
+        w.release(a)
+        assert w.start(w.order("b"))
+        assert asker.waits
+        w.fail(w.order("b"), MemoryError())
+        assert asker.failure is not None
 
     def test_without_a_size(self) -> None:
         """What is not declared is as large as its files, and counts on its device."""

@@ -82,14 +82,14 @@ class Catalogue:
         Raises:
             ConfigError: names of the whole are taken twice; nothing has changed then.
         """
-        stays = {name: self._written[name] for name in errors if name in self._written}
-        all_models = {**models, **{name: entry for name, (entry, _) in stays.items()}}
-        all_kept = {**kept, **{name: how for name, (_, how) in stays.items()}}
-        wrong = list(_wrong(all_models, all_kept))
-        if wrong:
-            raise ConfigError("the catalogue", wrong)
         added, changed = list[str](), list[str]()
         with self._core.step() as todo, self._core.lock:
+            stays = {name: self._written[name] for name in errors if name in self._written}
+            all_models = {**models, **{name: entry for name, (entry, _) in stays.items()}}
+            all_kept = {**kept, **{name: how for name, (_, how) in stays.items()}}
+            wrong = list(_wrong(all_models, all_kept))
+            if wrong:
+                raise ConfigError("the catalogue", wrong)
             for name, entry in models.items():
                 before = self._written.get(name)
                 if self._put(name, entry, kept.get(name, KeptModel()), todo):

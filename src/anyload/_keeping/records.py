@@ -187,7 +187,6 @@ class Order:
         "after",
         "alarm",
         "config",
-        "expected",
         "landing",
         "left",
         "need",
@@ -224,8 +223,6 @@ class Order:
         # a thread that ends may be a late one, or the one whose model is on its way.
         self.threads = 0
         self.shares = 0
-        # Whether what it needs becomes free by what has been decided already.
-        self.expected = False
         # Whether its outcome is on its way to the keeper, or is there; and whether it was left.
         self.landing = False
         self.settled = False

@@ -68,6 +68,8 @@ class Rooms:
         self._looking_soon = False
         self._stay_alarm: Alarm | None = None
         self.blocked: dict[Order, None] = {}
+        # Those among them for which what they need becomes free by what is decided already.
+        self._expecting: dict[Order, None] = {}
 
     # A load comes and goes
 
@@ -84,7 +86,8 @@ class Rooms:
             if self._timeout is not None:
                 order.alarm = self._alarms.set(self._clock() + self._timeout, self._late, order)
             missing = short_of(need, room)
-            why = f"{sizes_text(missing)} missing" if missing else "others are before it"
+            behind = "others are on their way out" if order.after else "others are before it"
+            why = f"{sizes_text(missing)} missing" if missing else behind
             self._landlord.waits(order, f"waits for memory: {why}")
             self.look_soon()
         return False
@@ -124,7 +127,7 @@ class Rooms:
 
     def _unblock(self, order: Order) -> None:
         self.blocked.pop(order, None)
-        order.expected = False
+        self._expecting.pop(order, None)
         self._alarms.cancel(order.alarm)
 
     def _estimate(self, version: Version, size: int) -> Sizes:
@@ -143,8 +146,8 @@ class Rooms:
     def _left_for(self, order: Order, room: Sizes) -> Sizes:
         """Return the room there will be once those before this one have what they expect."""
         room = added(room, self._coming())
-        for other in self.blocked:
-            if other.expected and other is not order and other.rank < order.rank:
+        for other in self._expecting:
+            if other.rank < order.rank:
                 room = minus(room, self._to_come(other))
         return room
 
@@ -163,6 +166,7 @@ class Rooms:
         """Make room for those who wait, as far as that goes, the first in rank first."""
         assert self._process.lock.mine()
         self._looking_soon = False
+        self._expecting.clear()
         room = added(self.budget.room(), self._coming())
         waited_for: set[str] = set()  # the devices on which one of them gets nothing by evicting
         for order in sorted(self.blocked, key=lambda order: order.rank):
@@ -176,11 +180,13 @@ class Rooms:
                 else:
                     why = f"{sizes_text(missing)} missing, and others are before it"
                     self._landlord.waits(order, f"waits for memory: {why}")
-            order.expected = not short_of(need, room)
-            if order.expected:
-                room = minus(room, need)
-            else:
+            if order not in self.blocked:
+                continue  # it was refused
+            if short_of(need, room):
                 waited_for.update(missing)
+            else:
+                self._expecting[order] = None
+                room = minus(room, need)
         if self.blocked:
             self._loads.ask_again(todo)
 
@@ -243,6 +249,7 @@ class Rooms:
     def after_fork(self) -> None:
         """Forget who waited: the loads were the parent's."""
         self.blocked.clear()
+        self._expecting.clear()
         self._looking_soon = False
 
     # Who may go

@@ -1,0 +1,48 @@
+"""Loading what the configuration wants to be there before anybody asks for it."""
+
+from __future__ import annotations
+
+from ..errors import AnyloadError, BulkLoadError, ClosedError
+from ..reports import LoadReport
+from .core import KeepingCore
+from .records import Version
+from .waiting import become
+
+
+async def load_preloaded(core: KeepingCore) -> dict[str, LoadReport]:
+    """Load every preload, and wait for all; see `ModelRepository.load_preloaded`."""
+    versions, errors = _begin(core)
+    reports: dict[str, LoadReport] = {}
+    for name, version in versions.items():
+        await become(core, version, over)
+        if version.report is None:
+            errors[name] = version.error or ClosedError(name)
+        else:
+            reports[name] = version.report
+    if errors:
+        wanted = len(errors) + len(reports)
+        message = f"{len(errors)} of {wanted} models did not load"
+        raise BulkLoadError(message, list(errors.values()), reports, errors)
+    return reports
+
+
+def _begin(core: KeepingCore) -> tuple[dict[str, Version], dict[str, Exception]]:
+    """Have every preload loaded; return the versions to wait for, and what cannot be tried."""
+    versions: dict[str, Version] = {}
+    errors: dict[str, Exception] = {}
+    with core.step() as todo, core.lock:
+        if core.house.closed:
+            raise ClosedError("the preloads")
+        entries = core.house.each()
+        wanted = [entry for entry in entries if entry.kept.preload or entry.kept.required]
+        for entry in sorted(wanted, key=lambda entry: -entry.kept.priority):
+            try:
+                versions[entry.name] = core.wishes.preload(entry.name, todo)
+            except AnyloadError as error:
+                errors[entry.name] = error
+    return versions, errors
+
+
+def over(version: Version) -> bool:
+    """Whether a load has its outcome."""
+    return version.life.phase not in ("known", "queued", "waiting", "loading")
