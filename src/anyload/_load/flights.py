@@ -59,7 +59,9 @@ class Flights:
         self.releases = Releases(
             process, self.alarms, clock, limits.release_timeout, self.slots, outbox, self
         )
-        self.prefetching = Prefetching(self, limits.prefetch_streams)
+        self.prefetching = Prefetching(
+            process, self.queue, self.preparations, self.slots, limits.prefetch_streams
+        )
         self.to_resolve: deque[Flight] = deque()
         self.reading: dict[Flight, None] = {}
         self.live: dict[Flight, None] = {}
@@ -385,6 +387,7 @@ class Flights:
         assert self.process.lock.mine()
         self.closed = True
         self.preparations.close()
+        self.prefetching.close()
         for flight in list(self.live):
             if flight.phase != "running":
                 self.settle(flight, todo, failure=closed(flight))

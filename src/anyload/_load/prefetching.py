@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import TYPE_CHECKING
 
 from .flight import Flight
+from .preparations import Preparations
+from .process import Process
+from .queue import Queue
 from .read_ahead import possible
-
-if TYPE_CHECKING:
-    from .flights import Flights
+from .slots import Slots
 
 BEYOND_SLOTS = 2
 """How many more models are read ahead than can load at once."""
@@ -26,12 +26,25 @@ class Prefetching:
     """The reading ahead of one initializer.
 
     Args:
-        flights: its flights.
+        process: what is shared with the other initializers of the process.
+        queue: the flights that are ready.
+        preparations: what others wait for.
+        slots: how many may load at once.
         streams: how many threads may read ahead at once; 0 for none.
     """
 
-    def __init__(self, flights: Flights, streams: int) -> None:
-        self._flights = flights
+    def __init__(
+        self,
+        process: Process,
+        queue: Queue,
+        preparations: Preparations,
+        slots: Slots,
+        streams: int,
+    ) -> None:
+        self._process = process
+        self._queue = queue
+        self._preparations = preparations
+        self._slots = slots
         self._streams = streams if possible else 0
         self._ahead: set[Flight] = set()
         self._asked = False
@@ -42,6 +55,10 @@ class Prefetching:
     def useful(self) -> bool:
         """Whether there may be something to read ahead, and a stream for it."""
         return self._asked and len(self.running) < self._streams
+
+    def close(self) -> None:
+        """Read nothing more ahead."""
+        self._streams = 0
 
     def consider(self, flight: Flight) -> None:
         """A flight waits for its turn, and may be one to read ahead for."""
@@ -60,11 +77,11 @@ class Prefetching:
 
         There is none if all that come next are ahead already.
         """
-        assert self._flights.process.lock.mine()
-        if not self.useful or self._flights.closed:
+        assert self._process.lock.mine()
+        if not self.useful:
             return None
         self._ahead = {flight for flight in self._ahead if waits(flight)}
-        for flight in islice(self._next_ones(), self._flights.slots.total + BEYOND_SLOTS):
+        for flight in islice(self._next_ones(), self._slots.total + BEYOND_SLOTS):
             if _names_files(flight) and flight not in self._ahead:
                 self._ahead.add(flight)
                 self.running.add(flight)
@@ -74,7 +91,7 @@ class Prefetching:
 
     def ended(self, flight: Flight, *, full: bool) -> None:
         """A thread is back from a flight's files; ``full``: there was no memory for them."""
-        assert self._flights.process.lock.mine()
+        assert self._process.lock.mine()
         self.running.discard(flight)
         if full:
             self._ahead.discard(flight)
@@ -82,7 +99,7 @@ class Prefetching:
             self._asked = False  # until a load begins
 
     def _next_ones(self) -> Iterator[Flight]:
-        return chain(self._flights.queue.upcoming(), self._flights.preparations.waiting)
+        return chain(self._queue.upcoming(), self._preparations.waiting)
 
 
 def waits(flight: Flight) -> bool:
