@@ -20,6 +20,8 @@ from played_threads import InLoad, InStep, Waits, Worker
 from promises import View, check, check_outcome, check_the_end, order
 from world import Home, Settings, World
 
+from anyload._load.flight import Flight, Turn
+
 T = TypeVar("T")
 
 SHRINKS = os.environ.get("MODEL_SHRINKS", "yes") == "yes"
@@ -60,6 +62,17 @@ def when(
 
 def in_load(world: World) -> list[Worker]:
     return [worker for worker in world.workers if worker.in_load]
+
+
+def loading(world: World) -> list[Worker]:
+    """Return the workers that are in a load, wherever inside."""
+    return [
+        worker for worker in world.workers if worker.frames and isinstance(worker.frames[0], InLoad)
+    ]
+
+
+def handed_over(world: World) -> list[tuple[Home, Turn]]:
+    return [(home, turn) for home in world.homes for turn in home.core.turns.handed_over]
 
 
 def out_of_load(world: World) -> list[Worker]:
@@ -155,9 +168,9 @@ class Machine(RuleBasedStateMachine):
     @rule(
         home=homes,
         names=st.lists(models, min_size=2, max_size=4),
-        hang=st.sampled_from([False, False, True]),
+        hang=st.sampled_from(["nothing", "nothing", "steps", "reads"]),
     )
-    def ask_and_begin(self, home: int, names: list[int], hang: bool) -> None:
+    def ask_and_begin(self, home: int, names: list[int], hang: str) -> None:
         """Some callers ask, and everything but loads comes to its end, or hangs."""
         world = self.world
         for place, number in enumerate(names):
@@ -185,19 +198,42 @@ class Machine(RuleBasedStateMachine):
         if begin:
             self._flow()
 
-    @when(in_load)
+    @when(loading)
     @rule(pick=picks, told=st.booleans())
     def leave_what_loads(self, pick: int, told: bool) -> None:
         """All callers of a load are cancelled, and it may hear of that."""
-        world = self.world
-        worker = picked(in_load(world), pick)
-        frame = worker.frames[-1]
+        worker = picked(loading(self.world), pick)
+        frame = worker.frames[0]
         assert isinstance(frame, InLoad)
-        for caller in may_leave(world):
-            if caller.seat.flight is frame.turn.flight:
-                world.leave(caller)
-        if told:
-            world.check_cancelled(worker)
+        self._leave_all(frame.turn.flight)
+        if told and worker.in_load:
+            self.world.check_cancelled(worker)
+
+    def _leave_all(self, flight: Flight) -> None:
+        for caller in may_leave(self.world):
+            if caller.seat.flight is flight:
+                self.world.leave(caller)
+
+    @when(handed_over)
+    @rule(pick=picks, close=st.booleans())
+    def leave_what_was_handed_over(self, pick: int, close: bool) -> None:
+        """A slot was handed over, and before a thread comes to it nobody wants it any more."""
+        home, turn = picked(handed_over(self.world), pick)
+        if close:
+            self._close(home, 20.0)
+        else:
+            self._leave_all(turn.flight)
+
+    @when(lambda world: [flight for home in world.homes for flight in home.core.flights.queue])
+    @rule(pick=picks)
+    def hurry(self, pick: int) -> None:
+        """Somebody urgent asks for a load that is queued."""
+        world = self.world
+        queued = [(home, one) for home in world.homes for one in home.core.flights.queue]
+        home, flight = picked(queued, pick)
+        _, name = world.identities[flight]
+        if name in MODELS:
+            world.ask(home, str(name), "path", world.loops[0], 2)
 
     @when(may_leave)
     @rule(pick=picks)
@@ -243,19 +279,19 @@ class Machine(RuleBasedStateMachine):
         self._arrive(picked(coming(self.world), pick))
 
     @when(coming)
-    @rule(hang=st.booleans())
-    def flow(self, hang: bool) -> None:
+    @rule(hang=st.sampled_from(["nothing", "steps", "reads"]))
+    def flow(self, hang: str) -> None:
         """Every worker arrives, and everything but loads comes to its end, or hangs."""
         self._flow(hang)
 
-    def _flow(self, hang: bool = False) -> None:
+    def _flow(self, hang: str = "nothing") -> None:
         for _ in range(8):
             for worker in coming(self.world):
                 self._arrive(worker)
             for worker in in_step(self.world):
                 frame = worker.frames[-1]
                 assert isinstance(frame, InStep)
-                if frame.reads is not None or not hang:
+                if hang == "nothing" or (hang == "steps") == (frame.reads is not None):
                     self.world.end_step(worker, "ok")
 
     def _arrive(self, worker: Worker) -> None:
@@ -328,6 +364,8 @@ class Machine(RuleBasedStateMachine):
         if look and worker.may_look:
             self._look(worker)
             self._flow()
+            if worker.may_look:
+                self._look(worker)
 
     @when(may_look)
     @rule(pick=picks)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from world import Home
 
 
+CANNOT_START = "can't start new thread"
+
+
 @dataclass(eq=False, slots=True)
 class InLoad:
     """A thread's time in a module's load.
@@ -153,6 +156,12 @@ class Worker:
         return isinstance(frame, InLoad) and frame.out
 
     @property
+    def restores(self) -> bool:
+        """Whether it puts back what its load has changed, within its limits."""
+        frame = self.frames[-1] if self.frames else None
+        return isinstance(frame, InLoad) and frame.restores and frame.turn.phase == "running"
+
+    @property
     def in_step(self) -> bool:
         return bool(self.frames) and isinstance(self.frames[-1], InStep)
 
@@ -196,6 +205,8 @@ class Workers:
         self.cannot_start = False
         self.missed = False
         """Whether one that was called could not be started, and none has come since."""
+        self.were_stuck = False
+        """Whether a thread could not be started while there was none that is not stuck."""
         self.alive: list[Worker] = []
 
     @property
@@ -213,7 +224,8 @@ class Workers:
                 return
         if self.cannot_start:
             self.missed = True
-            raise RuntimeError("can't start new thread")
+            self.were_stuck |= all(worker.stuck for worker in self.alive)
+            raise RuntimeError(CANNOT_START)
         self.alive.append(Worker(self._home, next(self._numbers), dismissed=self._dismissed))
 
     def dismiss(self) -> None:

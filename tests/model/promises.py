@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from played_callers import Caller
 from played_modules import MODELS, PlayedModel
-from played_threads import InLoad, InStep, Waits, Worker
+from played_threads import CANNOT_START, InLoad, InStep, Waits, Worker
 from world import Home, World
 
 from anyload import ClosedError, LoadError, ModelNotFoundError, SaturatedError
@@ -107,7 +107,8 @@ class View:
 
 def order(flight: Flight) -> tuple[int, bool, int, int]:
     """Return what the queue is ordered by."""
-    return -flight.priority, not flight.requeued, flight.batch, -flight.size
+    fresh = all(attempt.outcome == "skipped" for attempt in flight.attempts)
+    return -flight.priority, fresh, flight.batch, -flight.size
 
 
 # One load
@@ -135,6 +136,8 @@ def threads_stay_within_the_caps(view: View) -> None:
         assert len(on_slots) <= limits.max_concurrent_loads, "I2: slots"
         assert phases["ended"] == 0
         assert not (home.out_of_grace and on_slots), "I13: on a slot after the grace"
+        if phases["overdue"] >= limits.max_concurrent_loads:
+            assert not len(home.core.flights.queue), "it waits though every slot is stuck"
         if slots.overdue:
             assert len(slots.abandoned) >= limits.max_abandoned_loads, "overdue below the cap"
         families = {turn for root in roots for turn in root.family()}
@@ -349,7 +352,8 @@ def deadlines(view: View, home: Home) -> Iterator[tuple[float, str]]:
             yield since + timeout, "a queued load behind a stuck one"
     if home.grace_ends is not None and not home.out_of_grace:
         yield home.grace_ends, "the grace of a close"
-    if home.stopping_since is not None and home.core.closing.stage == "stopping":
+    stopping = home.core.closing.stage == "stopping" and flights.preparations.stopping
+    if home.stopping_since is not None and stopping:
         yield home.stopping_since + STOP_SECONDS, "a backend's stop"
 
 
@@ -477,6 +481,7 @@ def check_outcome(world: World, caller: Caller) -> None:
             assert flight.plan is None
         case LoadError():
             _check_attempts(world, home, flight)
+            _check_all_were_tried(home, flight)
         case _:
             raise AssertionError(f"a caller got {error!r}")
 
@@ -496,6 +501,8 @@ def _check_value(world: World, caller: Caller) -> None:
 
 def _check_attempts(world: World, home: Home, flight: Flight) -> None:
     """Check what a report says against what has happened."""
+    if any(CANNOT_START in attempt.reason for attempt in flight.attempts):
+        assert home.workers.were_stuck, "it has failed for want of a thread, and one was at work"
     check_attempts(flight)
     assert flight.plan is not None or home.workers.missed or home.could_not_start
     for place, attempt in enumerate(flight.attempts):
@@ -512,6 +519,15 @@ def _check_attempts(world: World, home: Home, flight: Flight) -> None:
             assert isinstance(step, Candidate)
             stall = step.choice.stall_timeout
             assert attempt.outcome == "timed_out" or stall is not None
+
+
+def _check_all_were_tried(home: Home, flight: Flight) -> None:
+    """Check that no backend was left that might have loaded it."""
+    if flight.plan is None or home.could_not_start or not home.limits.next_on_error:
+        return
+    last = flight.attempts[-1].outcome if flight.attempts else None
+    if last not in ("cancelled", "timed_out", "stalled"):
+        assert len(flight.attempts) == len(flight.plan.steps), "a backend was left out"
 
 
 # The end

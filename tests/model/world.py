@@ -351,6 +351,11 @@ class World:
         if isinstance(frame, InLoad):
             assert not frame.home.closed, "an attempt has started after the close"
             self.dispatched.setdefault(frame.turn.flight, self.now)
+        if isinstance(frame, InStep) and frame.preparation is not None:
+            assert not worker.home.closed, "an import has begun after the close"
+        if _is_theirs(frame):
+            restoring = [other for other in self.workers if other.restores and other is not worker]
+            assert not restoring, "it begins while a load puts back what it has changed"
         if not nested and _is_theirs(frame):
             inside = [other.frames[0] for other in self.workers if other.frames]
             for other in inside:
@@ -410,6 +415,9 @@ class World:
         if wanted and (outcome in ("loaded", "cancelled") or not waiting):
             assert flight.phase == "settled", f"unsettled by a load that was {outcome}"
             assert (flight.failure is None) == (outcome == "loaded" or not waiting)
+        if wanted and waiting and outcome == "cancelled" and self.home_of(turn).closed:
+            assert flight.failure is not None
+            assert isinstance(flight.failure(), ClosedError)
         if wanted and waiting and outcome == "loaded":
             assert flight.value is value or flight.waiting == 0
 
