@@ -47,6 +47,7 @@ torture: $(VENV)/.test  ## run the large sizes of the tests of concurrency, minu
 	MODEL_RUNS=1500 MODEL_STEPS=60 $(RUN) pytest $(TEMP) tests/model
 	$(RUN) tests.simulation --seeds 200
 	$(RUN) tests.storm
+	FUZZ=3000 $(RUN) pytest $(TEMP) tests/fuzz
 
 mutation: $(VENV)/.test  ## break each rule of concurrency on its own, and see that a test notices
 	$(RUN) tests.mutation $(ARGS)
