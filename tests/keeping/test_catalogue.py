@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from keeping import Shelf, emptied
 
-from anyload import ConfigError, LoadError, ModelNotFoundError, Registry
+from anyload import ConfigError, ModelNotFoundError, Registry
 from anyload.repository import ModelRepository
 from anyload.testing import FakeMeter, until
 
@@ -183,24 +183,3 @@ class TestNested:
             await models.load("a")
             assert shelf.loads == ["a", "b"]
             assert models.statistics().used == {"cpu": 1024}
-
-
-class TestAbandoned:
-    async def test_a_late_thread(self) -> None:
-        """A load past its limit counts until its thread leaves; then there is room again."""
-        from anyload.testing import Gate
-
-        shelf = Shelf()
-        shelf.load_gate = Gate()
-        backends = [{"type": "LOCAL", "timeout": 0.02}]
-        async with shelf.repository(
-            "a", "b", backend_priority=backends, repository={"budget": {"cpu": 1024}}
-        ) as models:
-            with pytest.raises(LoadError):
-                await models.load("a")
-            assert models.statistics().used == {"cpu": 1024}
-            assert models.statistics().loading == 0
-            shelf.load_gate.open()
-            await models.load("b")
-            assert shelf.live == 1
-        await emptied(models)

@@ -362,6 +362,32 @@ class TestMemory:
             await b.give_back()
         await emptied(models)
 
+    async def test_a_late_model(self) -> None:
+        """A load past its limit counts until its thread leaves, and its model until it is gone."""
+        shelf = Shelf()
+        shelf.load_gate, shelf.release_gate = Gate(), Gate()
+        backends = [{"type": "LOCAL", "timeout": 0.02}]
+        async with (
+            shelf.repository(
+                "a", "b", backend_priority=backends, repository={"budget": {"cpu": 1024}}
+            ) as models,
+            create_task_group() as tasks,
+        ):
+            with pytest.raises(LoadError):
+                await models.load("a")
+            b = Leasing(tasks, models, "b")
+            await until(lambda: models.status("b").phase == "waiting")
+            assert models.statistics().used == {"cpu": 1024}
+            shelf.load_gate.open()
+            await shelf.release_gate.entered()
+            assert models.statistics().used == {"cpu": 1024}
+            assert shelf.loads == ["a"]
+            shelf.release_gate.open()
+            await b.has_it()
+            await b.give_back()
+            assert models.initializer.statistics().discarded == 1
+        await emptied(models)
+
     async def test_measures(self) -> None:
         """What a model says of its memory takes the place of the estimate, from then on."""
         shelf = Shelf()

@@ -145,6 +145,7 @@ class InitializerLoads:
         flight.model = order.version.entry.name  # not its path
         if flight.resolve is not None:
             flight.resolve = partial(_existing, flight.resolve, flight.model, order.config)
+        flight.discarded = partial(self._discarded, order)
         order.seat = OrderSeat(order, self._landed)
         self._asked.expect(order)
         self._callers.sit(key, flight, order.seat, order.priority, todo)
@@ -157,7 +158,7 @@ class InitializerLoads:
         """Forget a load that has not begun."""
         order.seat.count -= 1
         self._core.flights.leave(order.seat.flight, 1, todo)
-        self._asked.forget(order)
+        self._forget(order)
 
     def release(self, version: Version, todo: Todo) -> None:
         """Have a version released, by a worker of the initializer, under its module's group."""
@@ -178,6 +179,12 @@ class InitializerLoads:
 
         self._core.lock.put_off(soon)
 
+    def _discarded(self, order: Order) -> Callable[[], None]:
+        """A late model is on its way out: it counts until it is gone."""
+        late = object()
+        self._house.rooms.late(late, order)
+        return partial(self._house.rooms.gone, late)
+
     def _landed(self, seat: OrderSeat) -> None:
         order = seat.order
         with self._step(), self._core.lock:
@@ -189,7 +196,7 @@ class InitializerLoads:
             order.version.entry.stamp = stamp_of_files(order.config)
         with self._step() as todo, self._core.lock:
             self._settle(order, seat.flight, value, error, todo)
-            self._asked.forget(order)
+            self._forget(order)
 
     def _settle(
         self, order: Order, flight: Flight, value: Any, error: Exception | None, todo: Todo
@@ -199,6 +206,10 @@ class InitializerLoads:
         else:
             assert isinstance(error, AnyloadError)
             self._keeper.failed(order, error, todo)
+
+    def _forget(self, order: Order) -> None:
+        self._asked.forget(order)
+        order.seat = None  # its flight leads back to the order, so this would be a cycle
 
     def _gone(self, version: Version) -> None:
         with self._step() as todo, self._core.lock:

@@ -118,6 +118,18 @@ class Rooms:
         self._put_down(order)
         self.look_soon()
 
+    def late(self, model: object, order: Order) -> None:
+        """A model of a load has come after its limit, and is being released."""
+        assert self._process.lock.mine()
+        assert order.need is not None
+        self.budget.hold(model, order.need)
+
+    def gone(self, model: object) -> None:
+        """A late model has been released."""
+        assert self._process.lock.mine()
+        self.budget.drop(model)
+        self.look_soon()
+
     def _put_down(self, order: Order) -> None:
         if order.shares and order.need:
             sizes = {device: size * order.shares for device, size in order.need.items()}

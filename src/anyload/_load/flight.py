@@ -100,6 +100,7 @@ class Flight:
         "config",
         "context",
         "created",
+        "discarded",
         "failure",
         "files",
         "kwargs",
@@ -170,6 +171,8 @@ class Flight:
         self.failure: Callable[[], Exception] | None = None
         # Told of the model under the lock, before its key is free; a line that waits for nothing.
         self.landed: Callable[[Any], object] | None = None
+        # Told likewise that a model of it is discarded; returns what is told when that is released.
+        self.discarded: Callable[[], Callable[[], object]] | None = None
         self.turn: Turn | None = None
         # Turns of the same keys that are still on their slots: nobody waits for them any more,
         # and they must leave before this flight may start.

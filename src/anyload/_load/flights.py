@@ -395,4 +395,4 @@ class Flights:
     def _discard_settled(self, flight: Flight, todo: Todo) -> None:
         value, flight.value = flight.value, None
         reason = "its last caller was cancelled"
-        self.releases.add(flight.model, flight.candidate, value, reason, todo)
+        self.releases.add(flight, flight.candidate, value, reason, todo)

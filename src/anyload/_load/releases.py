@@ -30,6 +30,7 @@ class Release:
         "__weakref__",
         "alarm",
         "candidate",
+        "gone",
         "holds",
         "model",
         "phase",
@@ -44,6 +45,8 @@ class Release:
         self.candidate = candidate
         self.value = value
         self.phase: Literal["queued", "running", "abandoned"] = "queued"
+        # Told under the lock that it is over; a line that waits for nothing.
+        self.gone: Callable[[], object] | None = None
         self.root = self
         self.holds: list[str] = []
         self.alarm: Alarm | None = None
@@ -119,13 +122,19 @@ class Releases:
         self.running: dict[Release, None] = {}
         self.hung: dict[Release, None] = {}
 
-    def add(self, model: str, candidate: Candidate, value: Any, reason: str, todo: Todo) -> None:
-        """Discard a model: nobody can use it."""
+    def add(
+        self, flight: Flight, candidate: Candidate, value: Any, reason: str, todo: Todo
+    ) -> None:
+        """Discard a model of a flight: nobody can use it."""
         assert self._process.lock.mine()
         self.discarded += 1
         if self._outbox.wanted:
-            self._outbox.put(Discarded(model, self._clock(), candidate.backend_type, reason))
-        self.queued.append(Release(model, candidate, value))
+            event = Discarded(flight.model, self._clock(), candidate.backend_type, reason)
+            self._outbox.put(event)
+        release = Release(flight.model, candidate, value)
+        if flight.discarded is not None:
+            release.gone = flight.discarded()
+        self.queued.append(release)
         todo.worker = True
 
     @property
@@ -162,6 +171,8 @@ class Releases:
         self._alarms.cancel(release.alarm)
         if self._process.let_go(release):
             self._groups.changed_hands(todo)
+        if release.gone is not None:
+            release.gone()
 
     def _hangs(self, release: Release, todo: Todo) -> None:
         release.phase = "abandoned"

@@ -351,7 +351,7 @@ class Turns:
             if result.outcome == "loaded":
                 value, result.value = result.value, None
                 reason = "its initializer was closed"
-                flights.releases.add(flight.model, turn.candidate, value, reason, todo)
+                flights.releases.add(flight, turn.candidate, value, reason, todo)
             return
         if result.unfit is not None and flight.waiting:
             flights.note(flight, attempt)
@@ -372,9 +372,8 @@ class Turns:
             flights.settle(flight, todo)
         else:
             flights.settle(flight, todo)
-            flights.releases.add(
-                flight.model, turn.candidate, value, "every caller was cancelled", todo
-            )
+            reason = "every caller was cancelled"
+            flights.releases.add(flight, turn.candidate, value, reason, todo)
 
     def _came_too_late(self, turn: Turn, result: Result, todo: Todo) -> None:
         flights, model = self._flights, turn.flight.model
@@ -385,7 +384,8 @@ class Turns:
             self._outbox.put(ThreadEnded(model, now, backend, age, result.reason))
         if result.outcome == "loaded":
             value, result.value = result.value, None
-            flights.releases.add(model, turn.candidate, value, "it came after its limit", todo)
+            reason = "it came after its limit"
+            flights.releases.add(turn.flight, turn.candidate, value, reason, todo)
         todo.worker = True
 
     def cannot_start(self, error: Exception, todo: Todo) -> None:
