@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from time import perf_counter
 from types import MappingProxyType
 
 from benchmarks import (
@@ -25,6 +26,7 @@ from benchmarks import (
     imports,
     keys,
     late,
+    leases,
     one_load,
     orders,
 )
@@ -42,6 +44,7 @@ ON_A_LOOP: MappingProxyType[str, Measure] = MappingProxyType(
         "callers": callers.measure,
         "bulk": bulk.measure,
         "late": late.measure,
+        "leases": leases.measure,
         "cancel": cancel.measure,
         "exits": exits.measure,
         "gaps": gaps.measure,
@@ -90,7 +93,7 @@ def main() -> int:
             print(f"This was not a full run: {PAGE.name} is as it was.")
         else:
             results.write(RESULTS)
-            rewrite(results)
+            rewrite(Results.read(RESULTS))  # rounded as they are there
     return 0
 
 
@@ -130,7 +133,10 @@ def measure(results: Results, names: list[str], loops: Iterable[str], quick: boo
         found = results.on(title)
         for name in names:
             if name in table:
+                began = perf_counter()
                 found.add(table[name](setting))
+                took = perf_counter() - began
+                print(f"{title}: {name} took {took:.0f} s", file=sys.stderr, flush=True)
         if found:
             show(title, found)
     results.done += names

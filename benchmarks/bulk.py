@@ -79,7 +79,7 @@ def measure(setting: Setting) -> list[Row]:
             }
             apart = await interleave(setting.pick(9, 3), ways)
             ways = {f"{number:,}": bulk_of(ours, number) for number in (many, 1_000)}
-            grown = await interleave(setting.pick(3, 1), ways)
+            grown = await interleave(setting.pick(2, 1), ways)
             return apart, grown, await bytes_beyond(ours, many)
 
     apart, grown, size = setting.run(main)

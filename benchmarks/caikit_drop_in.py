@@ -116,7 +116,7 @@ async def loads(setting: Setting, directory: str) -> list[Row | Comparison]:
             return await longest_gap(long)
 
     singletons = await interleave(
-        setting.pick(5, 2),
+        setting.pick(3, 2),
         {
             "anyload": partial(all_four, partial(load, load_singleton=True)),
             "caikit": partial(
@@ -128,7 +128,7 @@ async def loads(setting: Setting, directory: str) -> list[Row | Comparison]:
         },
     )
     gaps = await interleave(
-        setting.pick(3, 2),
+        setting.pick(2, 2),
         {
             "loading": partial(gap_while, partial(load, heavy)),
             "control": partial(gap_while, anyio.lowlevel.checkpoint),

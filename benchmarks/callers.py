@@ -174,7 +174,7 @@ async def of(
         if one.loads > 1:
             instead[name] = f"no sharing: {one.loads} loads"
             del sharing[name]
-    times = await interleave(setting.pick(9, 3), sharing)
+    times = await interleave(setting.pick(5, 3), sharing)
     gaps: Times = {name: list(one.gaps) for name, one in sharing.items()}
     size = {name: await one.bytes_per_caller() for name, one in sharing.items()}
     case = f"{callers:,} callers"

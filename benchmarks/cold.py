@@ -147,8 +147,8 @@ async def measure_loads(setting: Setting, models: list[ModelConfig]) -> list[Row
             WARM_AHEAD: timed(bulk(ahead), cold=False),
             WARM: timed(bulk(plain), cold=False),
         }
-        times = await interleave(setting.pick(9, 3), ways)
-        warm = await interleave(setting.pick(9, 3), warm_ways)
+        times = await interleave(setting.pick(7, 3), ways)
+        warm = await interleave(setting.pick(7, 3), warm_ways)
     pairs = zip(times[DISK], times[PROCESSOR], strict=True)
     times[IDEAL] = [max(disk, processor) for disk, processor in pairs]
     return rows(times, warm)

@@ -89,7 +89,7 @@ def measure(setting: Setting) -> list[Row | Comparison]:
             apart = Gathered(loads, 1)
             at_once = sorted({2, cores, 4, len(names)})
             gathers = {f"gather, {width} at once": Gathered(loads, width) for width in at_once}
-            times = await interleave(setting.pick(7, 2), {OURS: together, APART: apart, **gathers})
+            times = await interleave(setting.pick(5, 2), {OURS: together, APART: apart, **gathers})
         bounds = zip(apart.longest[1:], apart.processor[1:], strict=True)
         times[IDEAL] = [max(longest, used / cores) for longest, used in bounds]
         return results(times, tuple(gathers), len(names))

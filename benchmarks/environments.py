@@ -63,7 +63,7 @@ def run_elsewhere(
         command += [option for loop in loops for option in ("--loop", loop)]
         command += ["--quick"] if quick else []
         sys.stdout.flush()
-        subprocess.run(command, check=True)
+        subprocess.run(command, check=True, cwd=Path(__file__).parent.parent)
         found = Results.read(path)
     results.merge(found)
     return [name for name in names if name not in found.done]

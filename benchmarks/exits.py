@@ -100,7 +100,7 @@ def measure(setting: Setting) -> list[Row | Comparison]:
             del ways[kind]
     for kind in (HANGS, RETURNS):
         ways[kind].closes.clear()
-    times = interleave_sync(setting.pick(9, 3), ways)
+    times = interleave_sync(setting.pick(7, 3), ways)
     closes: Times = {kind: ways[kind].closes for kind in (HANGS, RETURNS)}
     figure = "P6 exit with a hung Python load"
     return [

@@ -19,10 +19,13 @@ from benchmarks.frame import MS, Setting, Times, compared, initializer, interlea
 from benchmarks.results import Comparison, Row
 
 BEAT = 0.001
+SWITCH_SECONDS = 0.0005
 LOADS = 4
 THREADS = f"{LOADS} threads"
 OURS = "init_many"
 LANE = "init_many, holds_gil"
+SWITCHED = "the same, gil_switch_interval"
+PAUSED = "the same, pauses_gc"
 IDLE = "no load"
 
 
@@ -64,6 +67,10 @@ class RealInLane(Real):
     holds_gil = True
 
 
+class RealPaused(RealInLane):
+    pauses_gc = True
+
+
 async def beating(loading: Callable[[], Awaitable[object]], least: float) -> list[float]:
     """Return the gaps of a beat on the loop, in seconds, while something loads there."""
     gaps: list[float] = []
@@ -86,19 +93,17 @@ async def beating(loading: Callable[[], Awaitable[object]], least: float) -> lis
 
 
 class Gaps:
-    """Measures one way: its 99th percentile; the longest gaps and the durations are kept."""
+    """Measures one way: its 99th percentile; the durations are kept."""
 
     def __init__(self, loading: Callable[[], Awaitable[object]], least: float = 0) -> None:
         self.loading = loading
         self.least = least
-        self.longest: list[float] = []
         self.took: list[float] = []
 
     async def __call__(self) -> float:
         began = perf_counter()
         gaps = sorted(await beating(self.loading, self.least))
         self.took.append(perf_counter() - began)
-        self.longest.append(gaps[-1])
         return gaps[ceil(0.99 * len(gaps)) - 1]
 
 
@@ -114,7 +119,7 @@ async def in_bulk(ours: Initializer) -> None:
 
 
 def measure(setting: Setting) -> list[Row | Comparison]:
-    scale = setting.pick(10, 2)
+    scale = setting.pick(6, 2)
     kinds = {
         "lets go of the GIL": release_gil(scale),
         "Python code": python_code(scale),
@@ -124,16 +129,24 @@ def measure(setting: Setting) -> list[Row | Comparison]:
     async def main() -> list[Row | Comparison]:
         results: list[Row | Comparison] = []
         options: dict[str, Any] = {"max_concurrent_loads": LOADS}
-        async with initializer(Real, **options) as ours, initializer(RealInLane, **options) as lane:
+        switched = {**options, "gil_switch_interval": SWITCH_SECONDS}
+        async with (
+            initializer(Real, **options) as ours,
+            initializer(RealInLane, **options) as lane,
+            initializer(RealInLane, **switched) as quick,
+            initializer(RealPaused, **switched) as paused,
+        ):
             for kind, work in kinds.items():
                 Real.work = staticmethod(work)
                 ways = {
                     OURS: Gaps(partial(in_bulk, ours)),
                     LANE: Gaps(partial(in_bulk, lane)),
+                    SWITCHED: Gaps(partial(in_bulk, quick)),
+                    PAUSED: Gaps(partial(in_bulk, paused)),
                     THREADS: Gaps(in_threads),
                     IDLE: Gaps(anyio.lowlevel.checkpoint, least=0.2),
                 }
-                times = await interleave(setting.pick(9, 3), ways)
+                times = await interleave(setting.pick(7, 3), ways)
                 results += of(kind, times, ways)
         return results
 
@@ -141,14 +154,13 @@ def measure(setting: Setting) -> list[Row | Comparison]:
 
 
 def of(kind: str, times: Times, ways: dict[str, Gaps]) -> list[Row | Comparison]:
-    longest = {name: way.longest for name, way in ways.items()}
     took = {name: way.took for name, way in ways.items() if name != IDLE}
     results: list[Row | Comparison] = [
         side_by_side("gaps", kind, times, THREADS, MS),
-        side_by_side("longest_gaps", kind, longest, THREADS, MS),
         side_by_side("pace", kind, took, THREADS, MS),
     ]
     if kind == "Python code":
-        figure = f"P7 p99 gap, {LOADS} loads of {kind}, holds_gil"
-        results.append(compared(figure, 0.05, times, LANE, THREADS, MS))
+        for name in LANE, SWITCHED:
+            figure = f"P7 p99 gap, {kind}, {name}"
+            results.append(compared(figure, 0.05, times, name, THREADS, MS))
     return results

@@ -91,7 +91,7 @@ async def grown(setting: Setting, way: Way, numbers: tuple[int, ...]) -> tuple[T
         return sum([(await way(number))[0] for _ in range(repeats)]) / repeats / number
 
     ways = {label(number): partial(per_model, number) for number in numbers}
-    times = await interleave(setting.pick(3, 1), ways)
+    times = await interleave(setting.pick(2, 1), ways)
     sizes: Times = {}
     for number in numbers:
         tracemalloc.start()

@@ -48,7 +48,7 @@ def measure(setting: Setting) -> list[Row]:
             async def control() -> float:
                 return await longest_gap(seconds)
 
-            times = await interleave(setting.pick(7, 3), {"loading": loading, "control": control})
+            times = await interleave(setting.pick(5, 3), {"loading": loading, "control": control})
             return times["loading"], times["control"]
 
     gaps, control = ([1e3 * value for value in values] for values in setting.run(main))

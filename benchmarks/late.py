@@ -16,7 +16,7 @@ from benchmarks.frame import MS, Setting, initializer, interleave, side_by_side
 from benchmarks.peers import peers
 from benchmarks.results import Comparison, Row, Spread
 
-LIMIT = 0.03
+LIMIT = 0.02
 LOAD_SECONDS = 5 * LIMIT
 LATE = "when its load ends"
 FLOOR = "move_on_after, no load"
@@ -77,7 +77,7 @@ def measure(setting: Setting) -> list[Row | Comparison]:
                 if min(await ways[name](), await ways[name]()) > LOAD_SECONDS / 2:
                     instead[name] = LATE
                     del ways[name]
-            return await interleave(setting.pick(21, 3), ways)
+            return await interleave(setting.pick(15, 3), ways)
 
     times = setting.run(main)
     late = Spread.of(times[OURS], 1e3)

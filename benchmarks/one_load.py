@@ -49,7 +49,7 @@ def at_once(
 
 
 def measure(setting: Setting) -> list[Row | Comparison]:
-    rounds, total = setting.pick(21, 5), setting.pick(512, 128)
+    rounds, total = setting.pick(21, 5), setting.pick(256, 128)
     own = trio.to_thread.run_sync if setting.loop == "trio" else asyncio.to_thread
     own_name = "trio.to_thread" if setting.loop == "trio" else "asyncio.to_thread"
 

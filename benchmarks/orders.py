@@ -85,7 +85,7 @@ def measure(setting: Setting) -> list[Row | Comparison]:
     async def main() -> None:
         async with initializer(Sized, max_concurrent_loads=SLOTS) as ours:
             await ours.init_many([ModelConfig("m", seconds=0) for _ in range(SLOTS)])
-            for seed in range(setting.pick(24, 4)):
+            for seed in range(setting.pick(16, 4)):
                 await timed_all(ours, models_of(root, seed), times)
 
     with TemporaryDirectory() as root:

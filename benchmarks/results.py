@@ -10,6 +10,7 @@ from statistics import median, quantiles
 from typing import Any, Self
 
 DIGITS = 3
+LINE = 200
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,7 @@ class Results:
             self.on(loop).add((*found.rows, *found.comparisons))
 
     def write(self, path: Path) -> None:
-        text = json.dumps(_rounded(asdict(self)), indent=1, ensure_ascii=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n", encoding="utf-8")
+        path.write_text(_laid_out(_rounded(asdict(self))) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -175,6 +174,22 @@ def _rounded(value: Any) -> Any:
         case float():
             return float(f"{value:.{DIGITS + 1}g}")
     return value
+
+
+def _laid_out(value: Any, depth: int = 0) -> str:
+    """As JSON, with on one line what has room there."""
+    text = json.dumps(value, ensure_ascii=False)
+    if len(text) + depth <= LINE or not isinstance(value, (dict, list)):
+        return text
+    indent = " " * (depth + 1)
+    if isinstance(value, list):
+        parts = [_laid_out(part, depth + 1) for part in value]
+        opened, closed = "[]"
+    else:
+        parts = [f"{json.dumps(key)}: {_laid_out(part, depth + 1)}" for key, part in value.items()]
+        opened, closed = "{}"
+    inside = ",\n".join(f"{indent}{part}" for part in parts)
+    return f"{opened}\n{inside}\n{' ' * depth}{closed}"
 
 
 def number(value: float) -> str:
