@@ -32,8 +32,13 @@ def as_it_was() -> Iterator[float]:
 
 async def test_the_garbage_collector_is_off_while_such_loads_run() -> None:
     """Until the last of them has ended."""
-    gate, seen = Gate(), []
-    module = does(lambda config: (seen.append(gc.isenabled()), gate.enter()), pauses_gc=True)
+    gate, seen = Gate(), list[bool]()
+
+    def look(config: ModelConfig) -> None:
+        seen.append(gc.isenabled())
+        gate.enter()
+
+    module = does(look, pauses_gc=True)
     async with (
         Initializer(registry_of(m=module)) as initializer,
         create_task_group() as tasks,

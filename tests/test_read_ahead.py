@@ -32,7 +32,7 @@ def cached(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 raise BlockingIOError(errno.EAGAIN, "not there")
             return 1
 
-        monkeypatch.setattr(module.os, "preadv", preadv)
+        monkeypatch.setattr(os, "preadv", preadv)
 
     return patch
 
@@ -105,9 +105,9 @@ def test_a_file_system_that_cannot_say(tmp_path: Path, monkeypatch: pytest.Monke
 
         return preadv
 
-    monkeypatch.setattr(module.os, "preadv", fails(errno.EOPNOTSUPP))
+    monkeypatch.setattr(os, "preadv", fails(errno.EOPNOTSUPP))
     assert read_ahead([str(path)], always) == 10
-    monkeypatch.setattr(module.os, "preadv", fails(errno.EIO))
+    monkeypatch.setattr(os, "preadv", fails(errno.EIO))
     with pytest.raises(OSError, match="Input/output error"):
         read_ahead([str(path)], always)
 
