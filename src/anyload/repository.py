@@ -28,7 +28,7 @@ from ._keeping.index import (
 from ._keeping.leases import Lease, LeaseRequest, lease_sync, take
 from ._keeping.loading import Asked
 from ._keeping.meter import Meter, SystemMeter, limits_of
-from ._keeping.preloading import load_preloaded, over
+from ._keeping.preloading import load_preloaded, over, why_not
 from ._keeping.records import Entry
 from ._keeping.waiting import become, in_a_thread
 from ._reading.amounts import byte_size
@@ -231,6 +231,7 @@ class ModelRepository:
         Raises:
             ModelNotFoundError: there is no such model.
             MemoryBudgetError: the new one does not fit beside the old one.
+            ModelUnavailableError: another swap, or an unload, came in between.
             AnyloadError: it did not load.
         """
         with self._core.step() as todo, self._core.lock:
@@ -241,8 +242,8 @@ class ModelRepository:
             if version is entry.current:
                 version = self._core.wishes.preload(name, todo)
         await become(self._core, version, over)
-        if version.error is not None:
-            raise version.error
+        if version.report is None:
+            raise why_not(version)
 
     def pin(self, name: str) -> None:
         """Never evict a model, nor let its keep-alive end."""
@@ -279,7 +280,8 @@ class ModelRepository:
         change = self._catalogue.change(models, kept, errors)
         for entry in self._entries():
             if entry.failures.permanent and entry.stamp != stamp_of_files(entry.config):
-                self.forget_failure(entry.name)
+                with self._core.step(), self._core.lock:
+                    entry.failures.forget()
         return change
 
     def forget_failure(self, name: str) -> None:

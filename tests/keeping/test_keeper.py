@@ -267,6 +267,23 @@ class TestAttempts:
         assert not w.start(w.order("d"))
         assert [version.life.model for version in w.loads.releasing] == ["c"]
 
+    def test_a_success_forgets(self) -> None:
+        """After a model has loaded, a failure of it is the first one again."""
+        w = world()
+        entry = w.house.tables.entries["a"]
+        waits = []
+        for fails in (True, True, False, True):
+            w.ask("a")
+            w.start(w.order("a"))
+            if fails:
+                w.fail(w.order("a"))
+                waits.append(entry.failures.retry_after(w.now))
+                w.pass_time(100.0)
+            else:
+                w.land(w.order("a"))
+                w.unload("a")
+        assert waits == [1.0, 2.0, 1.0]
+
 
 class TestStay:
     def test_minimum_stay(self) -> None:

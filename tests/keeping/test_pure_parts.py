@@ -144,6 +144,15 @@ class TestEviction:
         assert self.order("largest", *idle) == ["large", "cheap", "old"]
         assert cost_aware(Idle("instant", 1.0, 0.0, {})) == 1000
 
+    def test_none_too_many(self) -> None:
+        """Who turns out not to be needed is let off, though its turn had come."""
+        kept = [
+            Candidate(Idle("small", 9.0, 1.0, {"cpu": 1}), "idle"),
+            Candidate(Idle("large", 5.0, 1.0, {"cpu": 9}), "idle"),
+        ]
+        victims, _ = plan_eviction(kept, {"cpu": 5}, POLICIES["lru"])
+        assert [victim.name for victim in victims] == ["large"]
+
     def test_why_not(self) -> None:
         """Where it cannot be done, it says how much is missing and who has it."""
         kept = [Candidate(Idle(f"m{n}", 1.0, 1.0, {"cpu": 1024}), "leased") for n in range(7)]

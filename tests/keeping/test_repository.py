@@ -103,6 +103,9 @@ class TestLeases:
             assert lease.model is shelf.made[0]
             assert lease.version == "1"
             assert repr(lease) == "<Lease 'a' version 1>"
+            report = models.status("a").report
+            assert report is not None
+            assert report.backend == models.status("a").backend == "LOCAL"
             assert models.status("a").leases == 1
             with lease as model:
                 assert model is shelf.made[0]
@@ -666,6 +669,33 @@ class TestQueue:
             assert set(await models.load_preloaded()) == {"a", "b", "c"}
             assert "d" not in shelf.loads
 
+    async def test_a_preload_that_is_unloaded(self) -> None:
+        """A preload that is given up before it starts did not load, and why is told."""
+        shelf = Shelf()
+        shelf.load_gate = Gate()
+        how: dict[str, Any] = {"b": {"preload": True}}
+        async with (
+            shelf.repository("a", "b", max_concurrent_loads=1, repository=how) as models,
+            create_task_group() as tasks,
+        ):
+            a = Leasing(tasks, models, "a")
+            await shelf.load_gate.entered()
+            errors: list[BulkLoadError] = []
+
+            async def preload() -> None:
+                try:
+                    await models.load_preloaded()
+                except BulkLoadError as error:
+                    errors.append(error)
+
+            tasks.start_soon(preload)
+            await until(lambda: models.statistics().loading == 2)
+            await models.unload("b")
+            await until(lambda: bool(errors))
+            assert "unloaded by request" in str(errors[0].failed["b"])
+            shelf.load_gate.open()
+            await a.give_back()
+
     async def test_a_preload_evicts_nobody(self) -> None:
         """A preload that has no room beside what is kept is refused."""
         shelf = Shelf()
@@ -753,6 +783,34 @@ class TestSwapping:
             async with models.lease("a") as model:
                 model.use()
             assert models.index(ready=True)[0]["version"] == "1"
+
+    async def test_overtaken(self) -> None:
+        """A swap that another one overtakes says so."""
+        shelf = Shelf()
+        async with (
+            shelf.repository("a", "b", max_concurrent_loads=1) as models,
+            create_task_group() as tasks,
+        ):
+            await models.load("a")
+            shelf.load_gate = Gate()
+            b = Leasing(tasks, models, "b")
+            await shelf.load_gate.entered()
+            errors: list[Exception] = []
+
+            async def swap() -> None:
+                try:
+                    await models.swap("a")
+                except ModelUnavailableError as error:
+                    errors.append(error)
+
+            tasks.start_soon(swap)
+            await until(lambda: models.initializer.statistics().queued == 1)
+            tasks.start_soon(swap)
+            await until(lambda: bool(errors))
+            assert "another version is to come instead" in str(errors[0])
+            shelf.load_gate.open()
+            await b.give_back()
+            await until(lambda: models.status("a").version == "3")
 
     async def test_what_is_not_loaded(self) -> None:
         """A swap of what is not loaded is a load."""

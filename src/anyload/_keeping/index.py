@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ..reports import LoadReport
 from .budget import Sizes
 from .house import House
 from .records import Entry, Version
@@ -27,6 +28,7 @@ class ModelStatus:
         idle_seconds: how long nobody has used it; None where somebody does, or it is not READY.
         load_seconds: how long its load took; None where it has not loaded.
         pinned: whether it is never evicted.
+        report: how it came to be loaded; None where it is not.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ModelStatus:
     idle_seconds: float | None
     load_seconds: float | None
     pinned: bool
+    report: LoadReport | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ def status_of(version: Version, now: float) -> ModelStatus:
         now - version.idle_since if idle else None,
         version.load_seconds if loaded else None,
         version.entry.pinned,
+        report,
     )
 
 

@@ -76,8 +76,8 @@ class Keeper:
         self._house.move(version, "active")
         if version is entry.incoming:
             self._take_over(version, f"replaced by version {version.life.version}", todo)
-        if version.doomed or version is not entry.current:
-            self.retire(version, version.doomed or "another version has taken its place", todo)
+        if version.doomed:
+            self._ways.retire(version, version.doomed, todo)
         else:
             version.ready = True
             self._wishes.grant(entry, version, todo)
@@ -130,8 +130,9 @@ class Keeper:
         self._house.loads.leave(order, todo)
         self.failed(order, error, todo)
 
-    def retire(self, version: Version, reason: str, todo: Todo) -> None:
-        """Let a loaded version go."""
+    def evict(self, version: Version, reason: str, todo: Todo) -> None:
+        """Let a loaded version go, because memory is needed."""
+        self._house.counts.evictions += 1
         self._ways.retire(version, reason, todo)
 
     # Other versions
@@ -165,7 +166,7 @@ class Keeper:
         if old.order is not None:
             self._wishes.give_up(old.order, reason, todo)
         elif old in self._house.tables.active:
-            self.retire(old, reason, todo)
+            self._ways.retire(old, reason, todo)
 
     def make_way(self, order: Order, todo: Todo) -> bool:
         """Let the old version go before its new one comes, if that is the setting."""
@@ -206,7 +207,7 @@ class Keeper:
             if version.order is not None:
                 self._wishes.give_up(version.order, reason, todo)
             elif version in self._house.tables.active:
-                self.retire(version, reason, todo)
+                self._ways.retire(version, reason, todo)
         entry.incoming = None
         self._wishes.fail_waiting(entry, ModelUnavailableError(entry.name, reason, 0.0), todo)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import AnyloadError, BulkLoadError, ClosedError
+from .._load.failures import anew
+from ..errors import AnyloadError, BulkLoadError, ClosedError, ModelUnavailableError
 from ..reports import LoadReport
 from .core import KeepingCore
 from .records import Version
@@ -15,10 +16,10 @@ async def load_preloaded(core: KeepingCore) -> dict[str, LoadReport]:
     reports: dict[str, LoadReport] = {}
     for name, version in versions.items():
         await become(core, version, over)
-        if version.report is None:
-            errors[name] = version.error or ClosedError(name)
-        else:
+        if version.report is not None:
             reports[name] = version.report
+        else:
+            errors[name] = why_not(version)
     if errors:
         wanted = len(errors) + len(reports)
         message = f"{len(errors)} of {wanted} models did not load"
@@ -46,3 +47,10 @@ def _begin(core: KeepingCore) -> tuple[dict[str, Version], dict[str, Exception]]
 def over(version: Version) -> bool:
     """Whether a load has its outcome."""
     return version.life.phase not in ("known", "queued", "waiting", "loading")
+
+
+def why_not(version: Version) -> AnyloadError:
+    """Return why a load that is over gave no model: for each who asks an error of its own."""
+    if version.error is not None:
+        return anew(version.error)
+    return ModelUnavailableError(version.entry.name, version.life.reason, 0.0)

@@ -233,7 +233,7 @@ class Rooms:
             self._wait_for_new_ones()
         for model in victims:
             version = versions[model.name]
-            self._landlord.retire(version, f"evicted to make room for {entry.name!r}", todo)
+            self._landlord.evict(version, f"evicted to make room for {entry.name!r}", todo)
         return plus(model.sizes for model in victims)
 
     def _refuse_preload(self, order: Order, missing: Sizes, todo: Todo) -> None:
@@ -312,7 +312,7 @@ class Rooms:
             if self._candidate(version).standing == "idle" and devices & version.sizes.keys()
         ]
         for version in idle:
-            self._landlord.retire(version, "evicted because memory ran out", todo)
+            self._landlord.evict(version, "evicted because memory ran out", todo)
         return idle
 
     def come_back_under(self, todo: Todo) -> None:
@@ -323,7 +323,7 @@ class Rooms:
         victims, _ = plan_eviction(map(self._candidate, self._tables.active), missing, self._policy)
         by_name = {version.entry.name: version for version in self._tables.active}
         for model in victims:
-            self._landlord.retire(by_name[model.name], "evicted: the budget was exceeded", todo)
+            self._landlord.evict(by_name[model.name], "evicted: the budget was exceeded", todo)
 
 
 def sizes_text(sizes: Mapping[str, int]) -> str:

@@ -41,8 +41,8 @@ class Loads(Protocol):
 class Landlord(Protocol):
     """What does what the rooms decide; every method is called under the lock."""
 
-    def retire(self, version: Version, reason: str, todo: Todo) -> None:
-        """Let a loaded version go."""
+    def evict(self, version: Version, reason: str, todo: Todo) -> None:
+        """Let a loaded version go, because memory is needed."""
         ...
 
     def make_way(self, order: Order, todo: Todo) -> bool:

@@ -82,8 +82,6 @@ class WaysOut:
         del self._house.tables.active[version]
         version.entry.retired[version] = None
         self._house.alarms.cancel(version.alarm)
-        if reason.startswith("evicted"):
-            self._house.counts.evictions += 1
         if version.leases:
             self._house.move(version, "draining", reason)
             self._house.tables.draining[version] = None
