@@ -11,16 +11,32 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+from at_hand import (
+    coming,
+    handed_over,
+    idle,
+    in_load,
+    in_step,
+    in_wait,
+    loading,
+    may_leave,
+    may_look,
+    may_take,
+    out_of_load,
+)
+from home import Home, Settings
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from outcomes import check_outcome, check_the_end
 from played_callers import Caller
 from played_modules import LOAD_ENDS, MODELS, STEP_ENDS, LoadEnd, StepEnd
 from played_threads import InLoad, InStep, Waits, Worker
-from promises import View, check, check_outcome, check_the_end, order
-from world import Home, Settings, World
+from promises import check
+from view import View, order
+from world import World
 
-from anyload._load.flight import Flight, Turn
+from anyload._load.flight import Flight
 
 T = TypeVar("T")
 
@@ -58,65 +74,6 @@ def when(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a precondition on the world."""
     return precondition(lambda machine: bool(condition(machine.world)))
-
-
-def in_load(world: World) -> list[Worker]:
-    return [worker for worker in world.workers if worker.in_load]
-
-
-def loading(world: World) -> list[Worker]:
-    """Return the workers that are in a load, wherever inside."""
-    return [
-        worker for worker in world.workers if worker.frames and isinstance(worker.frames[0], InLoad)
-    ]
-
-
-def handed_over(world: World) -> list[tuple[Home, Turn]]:
-    return [(home, turn) for home in world.homes for turn in home.core.turns.handed_over]
-
-
-def out_of_load(world: World) -> list[Worker]:
-    return [worker for worker in world.workers if worker.out_of_load]
-
-
-def in_step(world: World) -> list[Worker]:
-    return [worker for worker in world.workers if worker.in_step]
-
-
-def in_wait(world: World) -> list[Worker]:
-    return [worker for worker in world.workers if worker.in_wait]
-
-
-def may_look(world: World) -> list[Worker]:
-    return [worker for worker in world.workers if worker.may_look]
-
-
-def coming(world: World) -> list[Worker]:
-    return [worker for worker in world.workers if worker.coming]
-
-
-def idle(world: World) -> list[Worker]:
-    return [worker for worker in world.workers if worker.idle]
-
-
-def may_leave(world: World) -> list[Caller]:
-    return [
-        caller
-        for caller in world.waiting()
-        if caller.bulk is None
-        and not caller.nested
-        and not (caller.loop is not None and caller.loop.ended)
-    ]
-
-
-def may_take(world: World) -> list[Caller]:
-    return [
-        caller
-        for caller in world.waiting()
-        if not caller.nested
-        and caller.woken
-        and not (caller.loop is not None and caller.loop.ended)
-    ]
 
 
 class Machine(RuleBasedStateMachine):
@@ -314,12 +271,15 @@ class Machine(RuleBasedStateMachine):
         self.world.tell(worker)
 
     @when(in_load)
-    @rule(pick=picks, end=load_ends, put_back=st.booleans())
-    def come_out_of_load(self, pick: int, end: LoadEnd, put_back: bool) -> None:
-        worker = picked(in_load(self.world), pick)
-        self.world.end_load(worker, end)
+    @rule(pick=picks, end=load_ends, put_back=st.booleans(), model=models)
+    def come_out_of_load(self, pick: int, end: LoadEnd, put_back: bool, model: int) -> None:
+        """A load has ended, and its thread takes its time to say so."""
+        world, worker = self.world, picked(in_load(self.world), pick)
+        world.end_load(worker, end)
         if put_back:
-            self.world.put_back(worker)
+            world.put_back(worker)
+            world.ask(worker.home, self._model(model), "path", world.loops[0], 0)
+            self._flow()
 
     @when(out_of_load)
     @rule(pick=picks)

@@ -10,7 +10,7 @@ from anyload._load.requests import BulkRequests, NameSeat
 from anyload._load.waiters import Cohort, ThreadSeat
 
 if TYPE_CHECKING:
-    from world import Home
+    from home import Home
 
 Ended = Literal["value", "error", "cancelled", "lost"]
 

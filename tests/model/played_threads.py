@@ -23,8 +23,8 @@ from anyload._load.tasks import (
 from anyload._load.waiters import ThreadSeat
 
 if TYPE_CHECKING:
+    from home import Home
     from played_callers import Caller
-    from world import Home
 
 
 CANNOT_START = "can't start new thread"

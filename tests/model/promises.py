@@ -10,106 +10,18 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
-from played_callers import Caller
-from played_modules import MODELS, PlayedModel
-from played_threads import CANNOT_START, InLoad, InStep, Waits, Worker
-from world import Home, World
+from home import Home
+from outcomes import check_attempts
+from played_threads import Worker
+from view import View
+from world import World
 
-from anyload import ClosedError, LoadError, ModelNotFoundError, SaturatedError
 from anyload._load.closing import STOP_SECONDS
 from anyload._load.flight import Flight, Turn
-from anyload._load.plan import Candidate, Plan
-from anyload.errors import LoadTimeoutError
-from anyload.registry import GIL_LANE
+from anyload._load.plan import Candidate
+from anyload._load.preparations import Preparation
 
 MOST_READERS = 8
-
-
-class View:
-    """What a world is like between two steps, looked at once for all checks."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.waiting = Counter(caller.seat.flight for caller in world.waiting())
-        self.loads: list[tuple[Worker, InLoad]] = []
-        self.waits: list[tuple[Worker, Waits]] = []
-        self.steps: list[tuple[Worker, InStep]] = []
-        for worker in world.workers:
-            for frame in worker.frames:
-                if isinstance(frame, InLoad):
-                    self.loads.append((worker, frame))
-                elif isinstance(frame, Waits):
-                    self.waits.append((worker, frame))
-                else:
-                    self.steps.append((worker, frame))
-        self.entered = {frame.turn: worker for worker, frame in self.loads}
-        self.handed_over = [turn for home in world.homes for turn in home.core.turns.handed_over]
-        # Each resource, and the threads that hold it; a turn that no thread has come to yet
-        # stands for its own.
-        self.held: dict[str, set[object]] = {}
-        self.live: dict[object, list[object]] = {}
-        for worker, frame in self.loads:
-            self._hold(worker, frame.turn)
-        for turn in self.handed_over:
-            self._hold(turn, turn)
-        for worker, step in self.steps:
-            if (release := step.release) is not None:
-                group = release.candidate.implementation.exclusive_group
-                if group is not None:
-                    self.held.setdefault(f"group {group}", set()).add(worker)
-
-    def _hold(self, thread: object, turn: Turn) -> None:
-        abandoned = turn.phase == "abandoned"
-        for resource in turn.candidate.resources:
-            if not (abandoned and resource == GIL_LANE):
-                self.held.setdefault(resource, set()).add(thread)
-        if not abandoned:
-            self.live.setdefault(self.world.identities[turn.flight], []).append(thread)
-
-    def loads_of(self, home: Home) -> list[InLoad]:
-        return [frame for _, frame in self.loads if frame.turn.turns is home.core.turns]
-
-    def steps_of(self, home: Home) -> list[InStep]:
-        return [step for worker, step in self.steps if worker.home is home]
-
-    def roots(self, home: Home) -> list[Turn]:
-        """Return the outermost turns of an initializer's threads, those to come included."""
-        entered = [worker.frames[0] for worker in home.workers.alive if worker.frames]
-        turns = [frame.turn for frame in entered if isinstance(frame, InLoad)]
-        return turns + home.core.turns.handed_over
-
-    def blockers(self, flight: Flight, own: Worker | None = None) -> set[object]:
-        """Return the threads that must leave something before a queued flight can start."""
-        blockers: set[object] = set(self.live.get(self.world.identities[flight], ()))
-        for resource in flight.candidate.resources:
-            blockers |= self.held.get(resource, set()) - {own}
-        return blockers
-
-    def startable(self, home: Home) -> list[Flight]:
-        """Return the queued flights that a worker could begin now."""
-        core, flights = home.core, home.core.flights
-        on_slots = sum(turn.phase != "abandoned" for turn in self.roots(home))
-        if home.closed or on_slots >= home.limits.max_concurrent_loads:
-            return []
-        if core.process.restoring is not None:
-            return []
-        awaited = {waits.seat.flight for _, waits in self.waits if waits.seated}
-        return [
-            flight
-            for flight in flights.live
-            if flight.phase == "queued"
-            and flight not in awaited
-            and flight.config is not None
-            and flight.config.name not in home.admission.refused
-            and not self.blockers(flight)
-        ]
-
-
-def order(flight: Flight) -> tuple[int, bool, int, int]:
-    """Return what the queue is ordered by."""
-    fresh = all(attempt.outcome == "skipped" for attempt in flight.attempts)
-    return -flight.priority, fresh, flight.batch, -flight.size
-
 
 # One load
 
@@ -228,18 +140,6 @@ def attempts_follow_the_plan(view: View) -> None:
         check_attempts(flight)
 
 
-def check_attempts(flight: Flight) -> None:
-    """Check a flight's attempts against its plan."""
-    if flight.plan is None:
-        return
-    planned = [
-        step.choice.backend.backend_type if isinstance(step, Candidate) else step.backend_type
-        for step in flight.plan.steps
-    ]
-    tried = [attempt.backend for attempt in flight.attempts]
-    assert tried == planned[: len(tried)], "I12: the order of the attempts"
-
-
 # Nothing is left lying
 
 
@@ -252,24 +152,30 @@ def work_is_come_for(view: View) -> None:
         flights, turns = home.core.flights, home.core.turns
         restoring = view.world.process.restoring is not None
         ready: list[object] = list(view.startable(home))
+        if not restoring:
+            ready += turns.handed_over
+            ready += [p for p in flights.preparations.queued if _may_import(view, p.package)]
         if workers.missed:
             # Nobody could be called; whoever is at work will come by. What is done for nobody's
             # sake waits for the next occasion.
-            if ready:
+            ready = [one for one in ready if not isinstance(one, Preparation) or one.waiting]
+            if ready or (not flights.reading and any(map(_unread, flights.to_resolve))):
                 at_work = [worker for worker in workers.alive if worker.frames]
                 assert any(not worker.stuck for worker in at_work), "I7: nobody will come by"
             continue
         if not restoring:
-            ready += turns.handed_over
-            ready += [p for p in flights.preparations.queued if _may_import(view, p.package)]
             if len(flights.releases.running) < home.limits.max_concurrent_loads:
                 ready += [r for r in flights.releases.queued if not _group_held(view, r.candidate)]
             ready += flights.preparations.to_stop
-        unread = [flight for flight in flights.to_resolve if flight.phase == "resolving"]
+        unread = list(filter(_unread, flights.to_resolve))
         reading = len(flights.reading)
         if unread and (reading == 0 or not _is_watched(view, home)) and reading < MOST_READERS:
             ready += unread
         assert not ready, f"I7: nobody is coming for {ready}"
+
+
+def _unread(flight: Flight) -> bool:
+    return flight.phase == "resolving"
 
 
 def _may_import(view: View, package: str | None) -> bool:
@@ -454,120 +360,3 @@ def check(world: World) -> View:
     for promise in CHECKS:
         promise(view)
     return view
-
-
-# What a caller may get
-
-
-def check_outcome(world: World, caller: Caller) -> None:
-    """I4 and I10: a caller gets a model that was loaded for it, or an error that has a reason."""
-    home, flight = caller.home, caller.seat.flight
-    error, value = caller.error, caller.value
-    if error is None:
-        _check_value(world, caller)
-        return
-    assert value is None
-    match error:
-        case SaturatedError():
-            assert len(error.stuck) == home.limits.max_concurrent_loads
-            assert not any(stuck.abandoned for stuck in error.stuck)
-        case LoadTimeoutError():
-            assert home.limits.load_timeout is not None
-            begun = world.dispatched[flight] if flight.clock_from_dispatch else flight.created
-            assert world.now >= begun + home.limits.load_timeout, "too early"
-        case ClosedError():
-            assert home.closed
-        case ModelNotFoundError():
-            assert flight.plan is None
-        case LoadError():
-            _check_attempts(world, home, flight)
-            _check_all_were_tried(home, flight)
-        case _:
-            raise AssertionError(f"a caller got {error!r}")
-
-
-def _check_value(world: World, caller: Caller) -> None:
-    value = caller.value
-    if caller.plans:
-        assert isinstance(value, Plan)
-        return
-    assert isinstance(value, PlayedModel), f"a caller got {value!r}"
-    assert value.identity == caller.identity, "somebody else's model"
-    assert value in world.usable, "I10: a model that came too late, or that nobody waited for"
-    assert value.released == 0, "a model that was released"
-    value.taken += 1
-    _check_attempts(world, caller.home, caller.seat.flight)
-
-
-def _check_attempts(world: World, home: Home, flight: Flight) -> None:
-    """Check what a report says against what has happened."""
-    if any(CANNOT_START in attempt.reason for attempt in flight.attempts):
-        assert home.workers.were_stuck, "it has failed for want of a thread, and one was at work"
-    check_attempts(flight)
-    assert flight.plan is not None or home.workers.missed or home.could_not_start
-    for place, attempt in enumerate(flight.attempts):
-        happened = world.outcomes.get((flight, attempt.backend))
-        if attempt.outcome in ("loaded", "declined", "cancelled"):
-            assert attempt.outcome == happened
-        elif attempt.outcome == "raised" and attempt.load_seconds is not None:
-            # What was handed over, and no thread came for, has raised too.
-            assert happened == "raised" or (happened is None and home.could_not_start)
-        elif attempt.outcome in ("timed_out", "stalled"):
-            assert happened is None
-            assert flight.plan is not None
-            step = flight.plan.steps[place]
-            assert isinstance(step, Candidate)
-            stall = step.choice.stall_timeout
-            assert attempt.outcome == "timed_out" or stall is not None
-
-
-def _check_all_were_tried(home: Home, flight: Flight) -> None:
-    """Check that no backend was left that might have loaded it."""
-    if flight.plan is None or home.could_not_start or not home.limits.next_on_error:
-        return
-    last = flight.attempts[-1].outcome if flight.attempts else None
-    if last not in ("cancelled", "timed_out", "stalled"):
-        assert len(flight.attempts) == len(flight.plan.steps), "a backend was left out"
-
-
-# The end
-
-
-def check_the_end(world: World) -> None:
-    """I14 and I23: nothing is left in any table, and every model is somebody's or released."""
-    assert not list(world.waiting()), "I4: a caller has ended in nothing"
-    process = world.process
-    assert not process._holders
-    assert not process._importing
-    assert not process._inside
-    assert not process.nested_seats
-    assert process.restoring is None
-    for home in world.homes:
-        core, flights = home.core, home.core.flights
-        assert not flights.live
-        assert not [flight for flight in flights.to_resolve if flight.phase != "settled"]
-        assert not flights.reading
-        assert not flights.keys._flights
-        assert not flights.keys._lingering
-        assert len(flights.queue) == 0
-        assert not flights.slots.taken
-        assert not flights.slots.overdue
-        assert not flights.slots.abandoned
-        assert flights.slots.free == home.limits.max_concurrent_loads
-        assert not core.turns.live
-        assert not core.turns.handed_over
-        assert not flights.preparations.queued
-        assert not flights.preparations.running
-        assert not flights.releases.queued
-        assert not flights.releases.running
-        assert not flights.releases.hung
-        # What the closes and the readers set may be left; nothing of a load is.
-        left = [alarm for _, _, alarm in flights.alarms._heap if alarm.ring is not None]
-        assert not [alarm for alarm in left if isinstance(alarm.subject, Flight | Turn)]
-    discarded = sum(home.core.flights.releases.discarded for home in world.homes)
-    assert discarded <= sum(model.released for model in world.stage.made)
-    for model in world.stage.made:
-        assert model.released == (0 if model.taken else 1), "I23: neither taken nor released"
-
-
-__all__ = ["MODELS", "check", "check_outcome", "check_the_end", "order"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from home import Home, Settings
 from played_modules import MODELS
 from promises import check
-from world import Home, Settings, World
+from world import World
 
 from anyload import LoadError
 

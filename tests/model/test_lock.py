@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from home import Settings
 from hypothesis.stateful import run_state_machine_as_test
 from machine import Machine, histories
-from world import Settings, World
+from world import World
 
 from anyload._load.alarms import Alarms
 from anyload._load.key_table import KeyTable
