@@ -291,7 +291,7 @@ class TestLoadTimeout:
             await settled(initializer)
             await settled(holder)
 
-    async def test_covers_all_attempts(self) -> None:
+    async def test_covers_all_attempts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """load_timeout ends the load in its second attempt, and no third one starts."""
         gate = Gate()
         registry = two_backends()
@@ -302,13 +302,21 @@ class TestLoadTimeout:
         registry.module("m", "GPU")(does(fails))
         registry.module("m")(waits_at(gate))
         backends = [{"type": "GPU"}, {"type": "LOCAL"}, {"type": "GPU"}]
-        async with Initializer(
-            registry, load_timeout=0.1, backend_priority=backends
-        ) as initializer:
-            error = await error_of(initializer, ModelConfig("m"))
+        async with (
+            Initializer(registry, load_timeout=60.0, backend_priority=backends) as initializer,
+            create_task_group() as tasks,
+        ):
+            calls = Calls(tasks)
+            calls.start("caller", initializer, ModelConfig("m"))
+            await gate.entered()
+            core = initializer._core
+            with monkeypatch.context() as later:
+                later.setattr(core, "clock", lambda: time.monotonic() + 60.0)
+                core.ring()
+            error = await calls.result("caller")
             assert type(error) is LoadTimeoutError
             assert outcomes(error) == [("GPU", "raised"), ("LOCAL", "timed_out")]
-            assert "load_timeout, 0.1 s, passed" in error.attempts[1].reason
+            assert "load_timeout, 60 s, passed" in error.attempts[1].reason
             assert initializer.statistics().abandoned == 1
             gate.open()
             await settled(initializer)
