@@ -61,7 +61,7 @@ nested_hows = st.sampled_from(["path", "path", "path", "slash", "key"])
 loops = st.sampled_from([None, 0, 0, 1])
 load_ends = st.sampled_from(LOAD_ENDS)
 step_ends = st.sampled_from(STEP_ENDS)
-limits = st.sampled_from([None, 6.0, 10.0])
+limits = st.sampled_from([6.0, 6.0, 10.0, None])
 DEEPEST = 3
 
 
@@ -84,10 +84,10 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(
         slots=st.integers(1, 3),
-        abandoned=st.integers(0, 2),
+        abandoned=st.sampled_from([1, 1, 2, 0]),
         load_timeout=st.sampled_from([None, None, 15.0]),
-        prepare_timeout=st.sampled_from([None, 7.0]),
-        release_timeout=st.sampled_from([None, 7.0]),
+        prepare_timeout=st.sampled_from([7.0, 7.0, None]),
+        release_timeout=st.sampled_from([7.0, 7.0, None]),
         gpu=st.tuples(limits, st.sampled_from([None, 4.0])),
         local=st.tuples(limits, st.sampled_from([None, 4.0])),
         next_on_error=st.sampled_from([True, True, True, False]),
@@ -170,16 +170,6 @@ class Machine(RuleBasedStateMachine):
         for caller in may_leave(self.world):
             if caller.seat.flight is flight:
                 self.world.leave(caller)
-
-    @when(handed_over)
-    @rule(pick=picks, close=st.booleans())
-    def leave_what_was_handed_over(self, pick: int, close: bool) -> None:
-        """A slot was handed over, and before a thread comes to it nobody wants it any more."""
-        home, turn = picked(handed_over(self.world), pick)
-        if close:
-            self._close(home, 20.0)
-        else:
-            self._leave_all(turn.flight)
 
     @when(lambda world: [flight for home in world.homes for flight in home.core.flights.queue])
     @rule(pick=picks)
@@ -327,6 +317,35 @@ class Machine(RuleBasedStateMachine):
             if worker.may_look:
                 self._look(worker)
 
+    @when(lambda world: len(in_load(world)) > 1)
+    @rule(pick=picks, how=nested_hows, leave=st.booleans())
+    def nest_what_another_loads(self, pick: int, how: str, leave: bool) -> None:
+        """A load waits for what another thread loads, and may be given up meanwhile."""
+        world = self.world
+        worker, other = (picked(in_load(world), pick + place) for place in range(2))
+        home, model = world.asked_for(other)
+        if model is None or len(worker.frames) >= 2 * DEEPEST:
+            return
+        world.nest(worker, home, model, how)
+        if worker.may_look:
+            self._look(worker)
+        root = worker.frames[0]
+        if leave and isinstance(root, InLoad):
+            self._leave_all(root.turn.flight)
+
+    @when(in_load)
+    @rule(pick=picks)
+    def load_for_nobody(self, pick: int) -> None:
+        """All callers of a load are cancelled, then it ends, and its release begins."""
+        world, worker = self.world, picked(in_load(self.world), pick)
+        frame = worker.frames[-1]
+        assert isinstance(frame, InLoad)
+        self._leave_all(frame.turn.flight)
+        world.end_load(worker, "value")
+        world.tell(worker)
+        for one in coming(world):
+            self._arrive(one)
+
     @when(may_look)
     @rule(pick=picks)
     def look(self, pick: int) -> None:
@@ -356,14 +375,41 @@ class Machine(RuleBasedStateMachine):
     def pass_time_unwatched(self, seconds: float) -> None:
         self.world.advance(seconds)
 
-    @rule()
-    def pass_time_to_the_next_alarm(self) -> None:
+    @rule(then=st.sampled_from(["nothing", "nothing", "leave", "close"]))
+    def pass_time_to_the_next_alarm(self, then: str) -> None:
+        """A deadline passes, and perhaps nobody wants what was handed over for that any more."""
         world = self.world
         at = min(home.watchdog.wakes_at for home in world.homes)
         if at < math.inf:
             world.advance(max(at - world.now, 0.0))
             for home in world.homes:
                 world.ring(home)
+        for home, turn in handed_over(world):
+            if then == "leave":
+                self._leave_all(turn.flight)
+            elif then == "close":
+                self._close(home, 20.0)
+
+    @when(in_step)
+    @rule()
+    def let_steps_hang(self) -> None:
+        """What is no load takes longer than it may."""
+        self.world.advance(7.0)
+        for home in self.world.homes:
+            self.world.ring(home)
+
+    @rule(home=homes, names=st.lists(models, min_size=3, max_size=4))
+    def read_slowly(self, home: int, names: list[int]) -> None:
+        """Models are asked for whose readers do not come back."""
+        world = self.world
+        for number in names:
+            world.ask(world.homes[home], self._model(number), "path", world.loops[0], 0)
+        for _ in range(2):
+            self._flow("reads")
+            world.advance(1.0)
+            for one in world.homes:
+                world.ring(one)
+        self._flow("reads")
 
     @rule(home=homes)
     def ring(self, home: int) -> None:

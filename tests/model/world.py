@@ -280,6 +280,7 @@ class World:
         worker.frames.append(frame)
         if isinstance(frame, InLoad):
             assert not frame.home.closed, "an attempt has started after the close"
+            assert frame.turn.flight.waiting, "an attempt has started for nobody"
             self.dispatched.setdefault(frame.turn.flight, self.now)
         if isinstance(frame, InStep) and frame.preparation is not None:
             assert not worker.home.closed, "an import has begun after the close"
