@@ -35,6 +35,17 @@ def model_on_disk(parent: Path, module_id: str = "m", name: str | None = None) -
     return str(directory)
 
 
+def let_pass(initializer: Initializer, seconds: float) -> None:
+    """Have an initializer act, now, on the limits that will have passed in so many seconds."""
+    core = initializer._core
+    clock = core.clock
+    core.clock = lambda: clock() + seconds
+    try:
+        core.ring()
+    finally:
+        core.clock = clock
+
+
 class Caller:
     """One ``init`` in a task of its own, and what came of it."""
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from anyio import create_task_group, sleep
 from calls import Calls, arrived, does, error_of, of_type, two_backends
+from scenes import let_pass
 
 from anyload import (
     BulkLoadError,
@@ -291,7 +292,7 @@ class TestLoadTimeout:
             await settled(initializer)
             await settled(holder)
 
-    async def test_covers_all_attempts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_covers_all_attempts(self) -> None:
         """load_timeout ends the load in its second attempt, and no third one starts."""
         gate = Gate()
         registry = two_backends()
@@ -309,10 +310,7 @@ class TestLoadTimeout:
             calls = Calls(tasks)
             calls.start("caller", initializer, ModelConfig("m"))
             await gate.entered()
-            core = initializer._core
-            with monkeypatch.context() as later:
-                later.setattr(core, "clock", lambda: time.monotonic() + 60.0)
-                core.ring()
+            let_pass(initializer, 60.0)
             error = await calls.result("caller")
             assert type(error) is LoadTimeoutError
             assert outcomes(error) == [("GPU", "raised"), ("LOCAL", "timed_out")]

@@ -19,7 +19,7 @@ import anyio
 import pytest
 from anyio import create_task_group, fail_after, sleep
 from calls import GPU_THEN_LOCAL
-from scenes import Caller, model_on_disk, registry_of, registry_of_two
+from scenes import Caller, let_pass, model_on_disk, registry_of, registry_of_two
 
 from anyload import (
     ClosedError,
@@ -342,11 +342,14 @@ async def test_load_timeout_covers_the_queue(gate: Gate, model: str) -> None:
 async def test_load_timeout_covers_all_attempts(gate: Gate, model: str) -> None:
     """``load_timeout`` ends a load that runs, whatever backends are left, and shows its thread."""
     registry = registry_of_two(waits_at(gate), returns_at_once())
-    options: dict[str, Any] = {"backend_priority": GPU_THEN_LOCAL, "load_timeout": SHORT}
-    async with Initializer(registry, **options) as initializer:
-        with pytest.raises(LoadTimeoutError) as caught:
-            await initializer.init(model)
-        (attempt,) = caught.value.attempts
+    options: dict[str, Any] = {"backend_priority": GPU_THEN_LOCAL, "load_timeout": 60.0}
+    async with Initializer(registry, **options) as initializer, create_task_group() as tasks:
+        caller = Caller(tasks, initializer, model)
+        await gate.entered()
+        let_pass(initializer, 60.0)
+        error = await caller.load_error()
+        assert isinstance(error, LoadTimeoutError)
+        (attempt,) = error.attempts
         assert (attempt.backend, attempt.outcome) == ("GPU", "timed_out")
         assert "load_timeout" in attempt.reason
         assert rests_with(initializer, abandoned=1, running=0)()
