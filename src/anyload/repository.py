@@ -25,7 +25,7 @@ from ._keeping.index import (
     status_of,
     versions_of,
 )
-from ._keeping.leases import Lease, LeaseRequest, lease_sync, take
+from ._keeping.leases import Lease, LeaseRequest, lease_sync, try_lease
 from ._keeping.loading import Asked
 from ._keeping.meter import Meter, SystemMeter, limits_of
 from ._keeping.preloading import load_preloaded, over, why_not
@@ -158,8 +158,7 @@ class ModelRepository:
 
     def try_lease(self, name: str) -> Lease | None:
         """Return a lease of a model that is READY, or None; it never waits and loads nothing."""
-        version = take(self._core, name)
-        return None if version is None else Lease(self._core, version)
+        return try_lease(self._core, name)
 
     def lease_sync(self, name: str, *, priority: int = 0, timeout: float | None = None) -> Lease:
         """Wait for a lease in a plain thread; as `lease` otherwise.

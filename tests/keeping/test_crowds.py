@@ -278,6 +278,12 @@ class TestCollected:
             models._core.entries = real
             await until(lambda: models.status("a").phase == "unloaded")
             assert shelf.live == 0
+            await models.load("a")
+            models._core.entries = Retires(real)
+            async with models.lease("a") as model:  # it is loaded anew
+                models._core.entries = real
+                assert model is shelf.made[2]
+            await until(lambda: shelf.live == 1)
 
     async def test_given_back_and_taken(self) -> None:
         """What follows from a last lease does not, if another was taken meanwhile."""

@@ -62,8 +62,12 @@ def leave(core: KeepingCore, asking: TaskAsking | ThreadAsking) -> None:
         core.wishes.leave(asking, todo)
 
 
+# What every request comes by is written out where it is done, in `try_lease`, `Lease.release` and
+# `LeaseRequest`: a call would cost as much as all else. `WaysOut` says why it needs no lock.
+
+
 def give_back(core: KeepingCore, version: Version) -> None:
-    """End a lease, without the lock unless something follows from that. See `WaysOut`."""
+    """End a lease, without the lock unless something follows from that."""
     version.out.pop()
     if not version.out:
         version.idle_since = core.clock()
@@ -78,21 +82,6 @@ def given_back(core: KeepingCore, version: Version) -> None:
         return
     with core.step() as todo, core.lock:
         core.ways.given_back(version, todo)
-
-
-def take(core: KeepingCore, name: str) -> Version | None:
-    """Take a lease of a model that is READY, without the lock; else return None. See `WaysOut`."""
-    entry = core.entries.get(name)
-    if entry is not None:
-        version = entry.current
-        if version.ready:
-            version.out.append(None)
-            if version.ready:  # still
-                entry.hits += 1
-                return version
-            # Another thread has retired it in this moment, of which mypy knows nothing.
-            give_back(core, version)  # type: ignore[unreachable]
-    return None
 
 
 class Lease:
@@ -128,9 +117,15 @@ class Lease:
 
     def release(self) -> None:
         """Give the model back; a second time does nothing."""
-        version, self._version = self._version, None
+        version = self._version
         if version is not None:
-            give_back(self._core, version)
+            self._version = None
+            version.out.pop()
+            if not version.out:
+                core = self._core
+                version.idle_since = core.clock()
+                if not version.calm or core.blocked:
+                    given_back(core, version)
 
     def __enter__(self) -> Any:
         return self.model
@@ -143,6 +138,21 @@ class Lease:
             return "<Lease released>"
         life = self._version.life
         return f"<Lease {life.model!r} version {life.version}>"
+
+
+def try_lease(core: KeepingCore, name: str) -> Lease | None:
+    """Return a lease of a model that is READY, taken without the lock; else None."""
+    entry = core.entries.get(name)
+    if entry is not None:
+        version = entry.current
+        if version.ready:
+            version.out.append(None)
+            if version.ready:  # still
+                entry.hits += 1
+                return Lease(core, version)
+            # Another thread has retired it in this moment, of which mypy knows nothing.
+            give_back(core, version)  # type: ignore[unreachable]
+    return None
 
 
 class LeaseRequest:
@@ -159,12 +169,20 @@ class LeaseRequest:
     async def __aenter__(self) -> Any:
         if self._version is not None:
             raise RuntimeError("this lease was taken; ask for another one")
-        version = take(self._core, self._name)
-        if version is None:
-            version = await self._wait()
-        elif not version.entry.hits % HITS_PER_CHECKPOINT:
-            await self._let_others_run(version)
-        self._version = version
+        core = self._core
+        entry = core.entries.get(self._name)
+        if entry is not None:
+            version = entry.current
+            if version.ready:
+                version.out.append(None)
+                if version.ready:  # still
+                    entry.hits += 1
+                    if not entry.hits % HITS_PER_CHECKPOINT:
+                        await self._let_others_run(version)
+                    self._version = version
+                    return version.value
+                give_back(core, version)  # type: ignore[unreachable]  # as in `try_lease`
+        version = self._version = await self._wait()
         return version.value
 
     async def _let_others_run(self, version: Version) -> None:
@@ -195,7 +213,6 @@ class LeaseRequest:
     ) -> None:
         version = self._version
         assert version is not None
-        # As in `give_back`: this is what every request comes by.
         version.out.pop()
         if not version.out:
             core = self._core
