@@ -14,6 +14,22 @@ def in_load(world: World) -> list[Worker]:
     return [worker for worker in world.workers if worker.in_load]
 
 
+def wanted(world: World) -> list[Worker]:
+    """Return the workers that are in a module's code for somebody, within their limits."""
+    return [
+        worker
+        for worker in in_load(world)
+        if isinstance(frame := worker.frames[-1], InLoad)
+        and frame.turn.phase == "running"
+        and not frame.turn.cancelled
+    ]
+
+
+def stuck(world: World) -> list[Worker]:
+    """Return the workers that are in a module's code, and past their limits."""
+    return [worker for worker in in_load(world) if worker.stuck]
+
+
 def loading(world: World) -> list[Worker]:
     """Return the workers that are in a load, wherever inside."""
     return [

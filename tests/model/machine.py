@@ -23,6 +23,8 @@ from at_hand import (
     may_look,
     may_take,
     out_of_load,
+    stuck,
+    wanted,
 )
 from home import Home, Settings
 from hypothesis import HealthCheck, Phase, settings
@@ -260,6 +262,14 @@ class Machine(RuleBasedStateMachine):
         self.world.end_load(worker, end)
         self.world.tell(worker)
 
+    @when(stuck)
+    @rule()
+    def come_back(self) -> None:
+        """Every load that is past its limit ends after all."""
+        for worker in stuck(self.world):
+            self.world.end_load(worker, "value")
+            self.world.tell(worker)
+
     @when(in_load)
     @rule(pick=picks, end=load_ends, put_back=st.booleans(), model=models)
     def come_out_of_load(self, pick: int, end: LoadEnd, put_back: bool, model: int) -> None:
@@ -303,7 +313,7 @@ class Machine(RuleBasedStateMachine):
     def nest(self, pick: int, home: int, model: int, how: str, same: bool, look: bool) -> None:
         """A load asks for another model, perhaps one that some thread loads."""
         world = self.world
-        worker = picked(in_load(world), pick)
+        worker = picked((pick % 8 and wanted(world)) or in_load(world), pick)
         if len(worker.frames) >= 2 * DEEPEST:
             return
         where, what = world.homes[home], self._model(model)
@@ -317,12 +327,12 @@ class Machine(RuleBasedStateMachine):
             if worker.may_look:
                 self._look(worker)
 
-    @when(lambda world: len(in_load(world)) > 1)
+    @when(lambda world: len(wanted(world)) > 1)
     @rule(pick=picks, how=nested_hows, leave=st.booleans())
     def nest_what_another_loads(self, pick: int, how: str, leave: bool) -> None:
         """A load waits for what another thread loads, and may be given up meanwhile."""
         world = self.world
-        worker, other = (picked(in_load(world), pick + place) for place in range(2))
+        worker, other = (picked(wanted(world), pick + place) for place in range(2))
         home, model = world.asked_for(other)
         if model is None or len(worker.frames) >= 2 * DEEPEST:
             return
@@ -361,7 +371,8 @@ class Machine(RuleBasedStateMachine):
     @when(in_wait)
     @rule(pick=picks)
     def give_up(self, pick: int) -> None:
-        self.world.give_up(picked(in_wait(self.world), pick))
+        if pick % 4 == 0:
+            self.world.give_up(picked(in_wait(self.world), pick))
 
     # Time, and what others decide
 
@@ -454,12 +465,12 @@ class Machine(RuleBasedStateMachine):
             if model is not None and where is home:
                 world.ask(home, model, "path", world.loops[0], 0)
 
-    @when(in_load)
+    @when(wanted)
     @rule(pick=picks, model=models, deeper=st.booleans(), grace=st.sampled_from([5.0, 0.0]))
     def close_around(self, pick: int, model: int, deeper: bool, grace: float) -> None:
         """An initializer is closed while its thread is in a load of another one, or waits there."""
         world = self.world
-        worker = picked(in_load(world), pick)
+        worker = picked(wanted(world), pick)
         if pick % 3 or len(worker.frames) > 1:
             return
         home, other = (worker.home, *(one for one in world.homes if one is not worker.home))
