@@ -102,8 +102,8 @@ class KeptModel(BackendConfig):
     """How a repository keeps one model of the catalogue.
 
     Args:
-        memory: what it is thought to hold until a load of it has measured that: on its device,
-            or by device; None for the size of its files.
+        memory: what it holds at least, on its device, or by device. A model that measures itself
+            may say more; where nothing is said, the size of its files counts until then.
         device: whose budget it counts in, ``cpu`` or ``cuda:0``, where nothing else tells.
         keep_alive: how long it is kept while nobody uses it: seconds, ``5m``, 0 for not at all, -1
             for ever; None for the repository's own.

@@ -112,6 +112,11 @@ class TestReload:
                 await models.load("x")
             await models.load("a")
             assert models.status("a").version == "new"
+            assert models.status("a").memory == {"cpu": 0}
+            await models.reload(models_of(a={"kept": {"version": "new", "memory": 5}}))
+            await models.unload("a")
+            await models.load("a")
+            assert models.status("a").memory == {"cpu": 5}
 
     async def test_names_of_each_other(self) -> None:
         """An alias may become a model's own name."""

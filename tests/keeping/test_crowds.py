@@ -266,16 +266,18 @@ class TestCollected:
                         with models._core.step() as todo, models._core.lock:
                             models._core.keeper.unload("a", todo)
 
-                version.out = Moment()
+                version.out = Moment(version.out)
                 return entry
 
         shelf = Shelf()
         async with shelf.repository("a") as models:
             await models.load("a")
             real = models._core.entries
-            models._core.entries = Retires(real)
-            assert models.try_lease("a") is None
-            models._core.entries = real
+            with models.lease_sync("a"):
+                models._core.entries = Retires(real)
+                assert models.try_lease("a") is None
+                models._core.entries = real
+                assert models.status("a").phase == "draining"
             await until(lambda: models.status("a").phase == "unloaded")
             assert shelf.live == 0
             await models.load("a")

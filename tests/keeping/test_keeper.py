@@ -231,6 +231,15 @@ class TestAttempts:
         w.fail(w.order("b"), MemoryError())
         assert asker.failure is not None
 
+    def test_no_less_than_declared(self) -> None:
+        """A model that says less than the operator has declared counts as that was declared."""
+        w = World({"cpu": 10, "cuda:0": 10})
+        w.add("a", memory={"cpu": 2, "cuda:0": 3}, device="cuda:0")
+        w.ask("a")
+        w.start(w.order("a"))
+        w.land(w.order("a"), memory=1)
+        assert w.house.tables.entries["a"].current.sizes == {"cpu": 2, "cuda:0": 3}
+
     def test_without_a_size(self) -> None:
         """What is not declared is as large as its files, and counts on its device."""
         w = World({"cuda:0": 10})

@@ -395,9 +395,8 @@ class TestMemory:
         """What a model says of its memory takes the place of the estimate, from then on."""
         shelf = Shelf()
         module = shelf.module(memory_bytes=lambda self: 100)
-        async with shelf.repository(
-            "a", module=module, repository={"budget": {"cpu": 1024}}
-        ) as models:
+        how = {"budget": {"cpu": 1024}, "a": {"memory": None}}
+        async with shelf.repository("a", module=module, repository=how) as models:
             await models.load("a")
             assert models.statistics().used == {"cpu": 100}
             assert models.status("a").memory == {"cpu": 100}

@@ -113,6 +113,8 @@ class Catalogue:
             return True
         entry.pinned = kept.pin or kept.required
         entry.keep_alive = self._keep_alive(kept)
+        if kept.memory != before[1].memory:
+            entry.measured = None
         entry.current.calm = False  # what follows when it is idle may be something else now
         if (before[0], before[1].version) == (written, kept.version):
             entry.kept = kept

@@ -236,10 +236,15 @@ class Keeper:
 
 
 def _measured(order: Order, report: LoadReport) -> Sizes:
-    """Return what a model holds: by its own word, else what was thought before its load."""
+    """Return what a model holds: by its own word, but no less than the operator has declared.
+
+    Many a module knows the size of its files only, or of its weights without what they grow to.
+    """
     assert order.need is not None
-    observed = report.observed
+    observed, declared = report.observed, order.version.declared
     if observed.memory_bytes is None:
         return order.need
     device = observed.device or next(iter(order.need), order.version.kept.device)
-    return {device: observed.memory_bytes}
+    if device not in declared:
+        return {device: observed.memory_bytes}
+    return {**declared, device: max(declared[device], observed.memory_bytes)}

@@ -163,6 +163,12 @@ class Version:
         self.watchers: list[Seat] = []
 
     @property
+    def declared(self) -> Sizes:
+        """What the operator says that it holds; empty if nothing is said."""
+        memory = self.kept.memory
+        return {self.kept.device: memory} if isinstance(memory, int) else memory or NOTHING
+
+    @property
     def leases(self) -> int:
         """How many leases of it are out."""
         return len(self.out)

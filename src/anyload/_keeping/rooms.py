@@ -143,12 +143,7 @@ class Rooms:
         self._alarms.cancel(order.alarm)
 
     def _estimate(self, version: Version, size: int) -> Sizes:
-        measured, declared = version.entry.measured, version.kept.memory
-        if measured is not None:
-            return measured
-        if isinstance(declared, dict):
-            return declared
-        return {version.kept.device: size if declared is None else declared}
+        return version.entry.measured or version.declared or {version.kept.device: size}
 
     def _to_come(self, order: Order) -> Sizes:
         """Return what one more attempt takes: nothing, if it takes over what the last one had."""
