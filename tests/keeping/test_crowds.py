@@ -16,8 +16,14 @@ import pytest
 from anyio import CancelScope, create_task_group, move_on_after
 from keeping import Kept, Shelf, emptied, quiet
 
-from anyload import ClosedError, DrainTimeoutError, MemoryBudgetError, ModelUnavailableError
-from anyload._keeping.leases import TaskAsking, give_back, taken
+from anyload import (
+    ClosedError,
+    DrainTimeoutError,
+    MemoryBudgetError,
+    ModelUnavailableError,
+    Registry,
+)
+from anyload._keeping.leases import TaskAsking, give_back, leave, taken
 from anyload._keeping.waiting import become
 from anyload._load.waiters import current_bell
 from anyload.repository import ModelRepository
@@ -387,6 +393,30 @@ class TestLoops:
             assert version.leases == 1
             give_back(core, version)
             assert version.leases == 0
+
+    async def test_left_while_it_lands(
+        self, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The last to leave may do so between the end of a load and the keeper's hearing of it."""
+        registry = Registry()
+        registry.module("m")(Shelf().module())
+        catalogue = {"a": {"module_id": "m", "model_path": str(tmp_path / "missing")}}
+        async with ModelRepository(registry, models=catalogue) as models:
+            core = models._core
+            asking = TaskAsking(core, current_bell())
+            callers = core.initializer._callers
+            take_all = callers.take_all
+
+            def leaves_first(seats: Any) -> Any:
+                leave(core, asking)
+                return take_all(seats)
+
+            monkeypatch.setattr(callers, "take_all", leaves_first)
+            with core.step() as todo, core.lock:
+                core.wishes.ask("a", 0, asking, todo)
+            await until(lambda: models.status("a").phase == "failed")
+            assert "there is no" in models.status("a").reason
+            assert quiet(models)
 
     async def test_reconsidered(self) -> None:
         """When another initializer ends a load, the repository has nothing to do about it."""
