@@ -344,6 +344,8 @@ async def test_a_recorder_tells_of_what_still_runs() -> None:
     async with Initializer(registry_of(m=waits_at(gate)), hooks=[recorder], **options) as one:
         with pytest.raises(Exception, match="timed out"):
             await one.init(ModelConfig("m"))
+        # Hooks may hear of it a moment after its caller.
+        await until(lambda: len(recorder.timeline().of("abandoned")) == 1)
         (late,) = recorder.timeline().of("abandoned")
         assert not late.ended
         gate.open()
