@@ -75,11 +75,9 @@ class Prefetching:
     def take(self) -> tuple[Flight, int] | None:
         """Return the next flight to read ahead for, and the bytes that are ahead with it.
 
-        There is none if all that come next are ahead already.
+        There must be a stream for it (`useful`). There is none if all that come next are ahead.
         """
         assert self._process.lock.mine()
-        if not self.useful:
-            return None
         self._ahead = {flight for flight in self._ahead if waits(flight)}
         for flight in islice(self._next_ones(), self._slots.total + BEYOND_SLOTS):
             if _names_files(flight) and flight not in self._ahead:
