@@ -144,6 +144,11 @@ class Worker:
         return not (self.coming or self.asking or self.frames)
 
     @property
+    def loads(self) -> list[InLoad]:
+        """The loads that it is in, from the outside in."""
+        return [frame for frame in self.frames if isinstance(frame, InLoad)]
+
+    @property
     def in_load(self) -> bool:
         """Whether it is in a module's code."""
         frame = self.frames[-1] if self.frames else None

@@ -47,6 +47,7 @@ def threads_stay_within_the_caps(view: View) -> None:
         assert len(roots) <= limits.max_concurrent_loads + limits.max_abandoned_loads, "I2"
         assert len(on_slots) <= limits.max_concurrent_loads, "I2: slots"
         assert phases["ended"] == 0
+        assert all(turn.phase == "running" for turn in home.core.turns.handed_over), "I3: no thread"
         assert not (home.out_of_grace and on_slots), "I13: on a slot after the grace"
         if phases["overdue"] >= limits.max_concurrent_loads:
             assert not len(home.core.flights.queue), "it waits though every slot is stuck"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from home import Home, Settings
+from played_callers import Caller
 from played_modules import MODELS
 from promises import check
 from world import World
 
-from anyload import LoadError
+from anyload import ClosedError, LoadError, LoadTimeoutError
 
 
 def settle(world: World, *, loads: bool = False) -> None:
@@ -49,3 +50,44 @@ def test_a_stuck_holder_is_seen_behind_one_that_is_not() -> None:
     assert isinstance(needs_both.error, LoadError)
     (attempt,) = (one for one in needs_both.error.attempts if one.outcome != "skipped")
     assert "waited for the load of 'gil 1'" in attempt.reason
+
+
+def timed_out_and_handed_over(world: World) -> Caller:
+    """Have a load pass its limit on the first backend, and hand its slot to the second."""
+    home = world.homes[0]
+    caller = world.ask(home, "plain 1", "path", None, 0)
+    assert caller is not None
+    settle(world)
+    world.advance(6.0)
+    world.ring(home)
+    assert len(home.core.turns.handed_over) == 1
+    return caller
+
+
+def test_what_no_thread_has_come_to_is_not_left_behind_when_its_time_is_up() -> None:
+    """A load that was handed a slot, and whose time is up before a thread comes, just ends.
+
+    It was abandoned, or overdue where the cap was reached: a thread that there was not.
+    """
+    world = World(Settings(slots=1, abandoned=1, load_timeout=7.0, gpu=(6.0, None)))
+    home = world.homes[0]
+    caller = timed_out_and_handed_over(world)
+    world.advance(1.0)
+    world.ring(home)
+    check(world)
+    assert home.core.flights.slots.free == 1
+    assert len(home.core.flights.slots.abandoned) == 1  # the thread of the first backend
+    world.take(caller)
+    assert isinstance(caller.error, LoadTimeoutError)
+
+
+def test_a_close_leaves_behind_no_load_that_no_thread_has_come_to() -> None:
+    """The end of a close's grace takes the slot back, and the caller hears of the close."""
+    world = World(Settings(slots=1, abandoned=1, gpu=(6.0, None)))
+    home = world.homes[0]
+    caller = timed_out_and_handed_over(world)
+    world.close(home, 0.0)
+    check(world)
+    assert len(home.core.flights.slots.abandoned) == 1  # the thread of the first backend
+    world.take(caller)
+    assert isinstance(caller.error, ClosedError)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from home import Settings
 from hypothesis.stateful import run_state_machine_as_test
-from machine import Machine, histories
+from machine import Machine
+from moves import histories
 from world import World
 
 from anyload._load.alarms import Alarms

@@ -15,7 +15,8 @@ import os
 import hypothesis
 import pytest
 from hypothesis.stateful import get_state_machine_test
-from machine import Machine, histories
+from machine import Machine
+from moves import histories
 
 RUNS = int(os.environ.get("MODEL_RUNS", "250"))
 STEPS = int(os.environ.get("MODEL_STEPS", "50"))

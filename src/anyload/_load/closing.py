@@ -48,6 +48,8 @@ class Closing:
         assert self._flights.process.lock.mine()
         turns = self._turns
         turns.out_of_grace = True
+        for turn in list(turns.handed_over):
+            turns.withdraw(turn, todo)
         for turn in turns.live:
             if turn.parent is None and turn.phase != "abandoned":
                 self._cut_thread(turn, todo)

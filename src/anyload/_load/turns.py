@@ -162,7 +162,10 @@ class Turns:
     def flight_late(self, flight: Flight, todo: Todo) -> None:
         """A flight has passed ``load_timeout``."""
         assert self._process.lock.mine()
-        if flight.phase == "running":
+        if flight.turn is not None and flight.turn in self.handed_over:
+            self._flights.fail_late(flight, todo)
+            self.withdraw(flight.turn, todo)
+        elif flight.phase == "running":
             assert flight.turn is not None
             limit = self._flights.limits.load_timeout
             assert limit is not None
@@ -288,6 +291,13 @@ class Turns:
         ):
             self.handed_over.append(self.begin(flight, None))
             todo.worker = True
+
+    def withdraw(self, turn: Turn, todo: Todo) -> None:
+        """Take back a slot that was handed over and that no thread has come to: none is stuck."""
+        assert self._process.lock.mine()
+        self.handed_over.remove(turn)
+        self.ended(turn, Result("cancelled", reason="no thread came to it in time"), todo)
+        todo.worker = True
 
     # The end of its thread's time in it
 
