@@ -168,7 +168,7 @@ class Machine(Moves):
         """An initializer is closed while its thread is in a load of another one, or waits there."""
         world = self.world
         worker = picked(wanted(world), pick)
-        if pick % 8 or len(worker.frames) > 1:
+        if pick % 3 or len(worker.frames) > 1:
             return
         home, other = (worker.home, *(one for one in world.homes if one is not worker.home))
         for where in (other, home) if deeper else (other,):
@@ -210,6 +210,7 @@ class Machine(Moves):
             self._leave_all(flight)
         elif then == "close":
             self._close(home, 20.0)
+            self._flow()
 
     @when(wanted)
     @rule(pick=picks, silent=st.booleans())

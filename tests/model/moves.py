@@ -60,6 +60,7 @@ load_ends = st.sampled_from(LOAD_ENDS)
 step_ends = st.sampled_from(STEP_ENDS)
 limits = st.sampled_from([6.0, 6.0, 10.0, None])
 DEEPEST = 3
+ENDS: tuple[LoadEnd | None, ...] = (None, "raises", "told", "value")
 
 
 def picked(things: list[T], pick: int) -> T:
@@ -326,10 +327,18 @@ class Moves(RuleBasedStateMachine):
 
     # The end
 
-    @rule(home=homes, grace=st.sampled_from([20.0, 5.0, 0.0]), pick=picks)
-    def close(self, home: int, grace: float, pick: int) -> None:
-        if pick % 10 == 0:
-            self._close(self.world.homes[home], grace)
+    @rule(
+        home=homes, grace=st.sampled_from([20.0, 5.0, 0.0]), pick=picks, end=st.sampled_from(ENDS)
+    )
+    def close(self, home: int, grace: float, pick: int, end: LoadEnd | None) -> None:
+        """An initializer is closed, and perhaps one of its loads ends in the grace."""
+        if pick % 10:
+            return
+        self._close(self.world.homes[home], grace)
+        own = [one for one in in_load(self.world) if one.home is self.world.homes[home]]
+        if end is not None and own:
+            self.world.end_load(own[0], end)
+            self.world.tell(own[0])
 
     def _close(self, home: Home, grace: float) -> None:
         """An initializer is closed, and who comes then for what loads is sent away."""
