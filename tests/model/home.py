@@ -36,6 +36,7 @@ class Settings:
     local: tuple[Limit, Limit] = (None, None)
     next_on_error: bool = True
     warmup: bool = True
+    admission: bool = True
 
 
 class Home:
@@ -57,7 +58,8 @@ class Home:
         resolver: Any = PlayedResolver(world.stage, world.registry, choices)
         self.admission = PlayedAdmission()
         self.events: list[Event] = []
-        core = Core(world.process, self.limits, (self.events.append,), self.admission, world.clock)
+        admission = self.admission if settings.admission else None
+        core = Core(world.process, self.limits, (self.events.append,), admission, world.clock)
         self.core = core
         self.workers = Workers(self, world.numbers)
         self.watchdog = Watchdog(core)
@@ -68,6 +70,7 @@ class Home:
         self.ending = Ending(core)
         self.requests = Requests(core, resolver)
         self.resolver = resolver
+        self.asks_admission = settings.admission
         self.closed = False
         self.grace_ends: float | None = None
         self.out_of_grace = False

@@ -113,8 +113,8 @@ class Machine(Moves):
             self.world.tell(worker)
 
     @when(lambda world: len(wanted(world)) > 1)
-    @rule(pick=picks, how=nested_hows, leave=st.booleans())
-    def nest_what_another_loads(self, pick: int, how: str, leave: bool) -> None:
+    @rule(pick=picks, how=nested_hows, then=st.sampled_from(["nothing", "leave", "time"]))
+    def nest_what_another_loads(self, pick: int, how: str, then: str) -> None:
         """A load waits for what another thread loads, and may be given up meanwhile."""
         world = self.world
         worker, other = (picked(wanted(world), pick + place) for place in range(2))
@@ -125,8 +125,10 @@ class Machine(Moves):
         if worker.may_look:
             self._look(worker)
         root = worker.frames[0]
-        if leave and isinstance(root, InLoad):
+        if then == "leave" and isinstance(root, InLoad):
             self._leave_all(root.turn.flight)
+        elif then == "time":
+            self._pass(6.0)
 
     @when(in_load)
     @rule(pick=picks)
@@ -145,9 +147,7 @@ class Machine(Moves):
     @rule()
     def let_steps_hang(self) -> None:
         """What is no load takes longer than it may."""
-        self.world.advance(7.0)
-        for home in self.world.homes:
-            self.world.ring(home)
+        self._pass(7.0)
 
     @rule(home=homes, names=st.lists(models, min_size=3, max_size=4))
     def read_slowly(self, home: int, names: list[int]) -> None:
@@ -157,9 +157,7 @@ class Machine(Moves):
             world.ask(world.homes[home], self._model(number), "path", world.loops[0], 0)
         for _ in range(2):
             self._flow("reads")
-            world.advance(1.0)
-            for one in world.homes:
-                world.ring(one)
+            self._pass(1.0)
         self._flow("reads")
 
     @when(wanted)
@@ -203,9 +201,7 @@ class Machine(Moves):
             home.admission.refused.add(str(world.identities[flight][1]))
         home.workers.cannot_start = then == "no threads"
         home.could_not_start |= then == "no threads"
-        world.advance(max(frame.entered + (frame.timeout or 0.0) - world.now, 0.0))
-        for one in world.homes:
-            world.ring(one)
+        self._pass(frame.entered + (frame.timeout or 0.0) - world.now)
         if then == "leave":
             self._leave_all(flight)
         elif then == "close":
@@ -218,14 +214,12 @@ class Machine(Moves):
         """A load reports for a while, and perhaps falls silent."""
         world, worker = self.world, picked(wanted(self.world), pick)
         for _ in range(2):
+            if not worker.in_load:
+                return
             world.report(worker)
-            world.advance(3.0)
-            for home in world.homes:
-                world.ring(home)
+            self._pass(3.0)
         if silent:
-            world.advance(1.0)
-            for home in world.homes:
-                world.ring(home)
+            self._pass(1.0)
 
     @when(wanted)
     @rule(pick=picks, nested=st.booleans(), then=st.sampled_from(["end", "hang", "nothing"]))
@@ -248,9 +242,7 @@ class Machine(Moves):
         for one in may_look(world):
             self._look(one)
         if then == "hang" and frame.timeout is not None:
-            world.advance(frame.timeout)
-            for one_home in world.homes:
-                world.ring(one_home)
+            self._pass(frame.timeout)
         elif then == "end":
             world.end_load(worker, "value")
             world.tell(worker)
@@ -262,9 +254,7 @@ class Machine(Moves):
         for name in names:
             world.ask(world.homes[home], name, "path", world.loops[0], 0)
             self._flow("steps")
-            world.advance(7.0)
-            for one in world.homes:
-                world.ring(one)
+            self._pass(7.0)
 
     @when(wanted)
     @rule(pick=picks, home=st.integers(0, 1))

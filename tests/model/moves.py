@@ -90,6 +90,7 @@ class Moves(RuleBasedStateMachine):
         local=st.tuples(limits, st.sampled_from([None, 4.0])),
         next_on_error=st.sampled_from([True, True, True, False]),
         warmup=st.sampled_from([True, True, False]),
+        admission=st.booleans(),
         favourites=st.lists(st.sampled_from(list(MODELS)), min_size=2, max_size=4, unique=True),
     )
     def begin(self, favourites: list[str], **configured: object) -> None:
@@ -210,8 +211,10 @@ class Moves(RuleBasedStateMachine):
         world.end_load(worker, end)
         if put_back:
             world.put_back(worker)
-            world.ask(worker.home, self._model(model), "path", world.loops[0], 0)
+            world.ask(picked(world.homes, model), self._model(model), "path", world.loops[0], 0)
             self._flow()
+            if pick % 2:
+                self._pass(10.0)
 
     @when(out_of_load)
     @rule(pick=picks)
@@ -267,7 +270,9 @@ class Moves(RuleBasedStateMachine):
     def _look(self, worker: Worker) -> None:
         waits = worker.frames[-1]
         assert isinstance(waits, Waits)
+        circle = View(self.world).in_a_circle(worker, waits.seat.flight)
         self.world.look(worker)
+        assert not waits.refused or circle, "it would not have waited for itself"
         if waits.caller.ended in ("value", "error"):
             check_outcome(self.world, waits.caller)
 
@@ -282,10 +287,18 @@ class Moves(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1.0, 3.0, 6.0, 10.0]), late=st.booleans())
     def pass_time(self, seconds: float, late: bool) -> None:
         """Time passes; the watchdogs may be late."""
-        self.world.advance(seconds)
-        if not late:
-            for home in self.world.homes:
-                self.world.ring(home)
+        if late:
+            self.world.advance(seconds)
+        else:
+            self._pass(seconds)
+
+    def _pass(self, seconds: float) -> None:
+        """Time passes, and what is due by then rings."""
+        self.all_promises_are_kept()  # what waits since now is to be known
+        self.world.advance(max(seconds, 0.0))
+        for home in self.world.homes:
+            self.world.ring(home)
+        self.all_promises_are_kept()
 
     @rule(then=st.sampled_from(["nothing", "nothing", "nothing", "leave", "leave", "close"]))
     def pass_time_to_the_next_alarm(self, then: str) -> None:
@@ -293,9 +306,7 @@ class Moves(RuleBasedStateMachine):
         world = self.world
         at = min(home.watchdog.wakes_at for home in world.homes)
         if at < math.inf:
-            world.advance(max(at - world.now, 0.0))
-            for home in world.homes:
-                world.ring(home)
+            self._pass(at - world.now)
         for home, turn in handed_over(world):
             if then == "leave":
                 self._leave_all(turn.flight)

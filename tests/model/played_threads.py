@@ -40,8 +40,10 @@ class InLoad:
         entered: when it came in.
         out: whether it has left the module's code, and has yet to tell.
         restores: whether it puts back what it has changed.
+        restores_late: whether it was past its limit before that.
         was_alone: whether nobody else has been in anybody's code since.
         reported: when the load reported last.
+        told: whether it was told to stop.
     """
 
     home: Home
@@ -51,8 +53,10 @@ class InLoad:
     context: Context | None = field(init=False)
     out: bool = False
     restores: bool = False
+    restores_late: bool = False
     was_alone: bool = True
     reported: float | None = None
+    told: bool = False
 
     def __post_init__(self) -> None:
         self.turn = self.task._turn
@@ -79,6 +83,7 @@ class Waits:
     Args:
         late: whether the load around it was past its limit before.
         ended: whether its flight has ended, and it has yet to take what came of that.
+        refused: whether it would have waited for itself.
     """
 
     home: Home
@@ -87,6 +92,7 @@ class Waits:
     caller: Caller
     late: bool
     ended: bool = False
+    refused: bool = False
 
     @property
     def seated(self) -> bool:
@@ -162,9 +168,11 @@ class Worker:
 
     @property
     def restores(self) -> bool:
-        """Whether it puts back what its load has changed, within its limits."""
+        """Whether it puts back what its load has changed, and has not passed a limit meanwhile."""
         frame = self.frames[-1] if self.frames else None
-        return isinstance(frame, InLoad) and frame.restores and frame.turn.phase == "running"
+        if not isinstance(frame, InLoad) or not frame.restores:
+            return False
+        return frame.turn.phase == "running" or frame.restores_late
 
     @property
     def in_step(self) -> bool:

@@ -51,6 +51,10 @@ def threads_stay_within_the_caps(view: View) -> None:
         assert not (home.out_of_grace and on_slots), "I13: on a slot after the grace"
         if phases["overdue"] >= limits.max_concurrent_loads:
             assert not len(home.core.flights.queue), "it waits though every slot is stuck"
+        releasing = [step for step in view.steps_of(home) if step.release]
+        assert len([one for one in releasing if one.release and not one.release.stuck]) <= (
+            limits.max_concurrent_loads
+        ), "more releases run than there are slots"
         if slots.overdue:
             assert len(slots.abandoned) >= limits.max_abandoned_loads, "overdue below the cap"
         families = {turn for root in roots for turn in root.family()}
@@ -79,7 +83,13 @@ def admission_is_told(view: View) -> None:
     """Every start of a load is followed by exactly one end, when its thread has left it."""
     for home in view.world.homes:
         live = Counter(turn.flight.config.name for turn in home.core.turns.live)  # type: ignore[union-attr]
+        if not home.asks_admission:
+            continue
         told = {name: number for name, number in home.admission.inside.items() if number}
+        # What is handed over was admitted when that was decided.
+        for turn in set(home.core.turns.handed_over) - view.world.handed:
+            view.world.handed.add(turn)
+            assert not view.refused(home, turn.flight), "it was handed a slot, and was refused"
         assert told == live, "what the admission was told"
 
 
@@ -151,7 +161,7 @@ def work_is_come_for(view: View) -> None:
         if workers.coming:
             continue
         flights, turns = home.core.flights, home.core.turns
-        restoring = view.world.process.restoring is not None
+        restoring = view.restoring
         ready: list[object] = list(view.startable(home))
         if not restoring:
             ready += turns.handed_over
@@ -238,7 +248,10 @@ def deadlines(view: View, home: Home) -> Iterator[tuple[float, str]]:
     for frame in view.loads_of(home):
         if frame.turn.phase == "running" and frame.turn.flight.phase == "running":
             if frame.timeout is not None:
-                yield frame.entered + frame.timeout, "the timeout of a load"
+                waited = view.world.blocked.get(
+                    (frame.turn.flight, frame.turn.flight.position), 0.0
+                )
+                yield frame.entered + frame.timeout - waited, "the timeout of a load"
             if frame.stall_timeout is not None and frame.reported is not None:
                 yield frame.reported + frame.stall_timeout, "the stall of a load"
     for step in view.steps_of(home):
@@ -257,6 +270,9 @@ def deadlines(view: View, home: Home) -> Iterator[tuple[float, str]]:
         timeout = flight.candidate.choice.timeout
         if timeout is not None and flight in flights.live:
             yield since + timeout, "a queued load behind a stuck one"
+    for preparation, since in view.world.imports_blocked_since.items():
+        if preparation in flights.preparations.queued:
+            yield since + (limits.prepare_timeout or 0.0), "an import behind one that hangs"
     if home.grace_ends is not None and not home.out_of_grace:
         yield home.grace_ends, "the grace of a close"
     stopping = home.core.closing.stage == "stopping" and flights.preparations.stopping
@@ -267,6 +283,7 @@ def deadlines(view: View, home: Home) -> Iterator[tuple[float, str]]:
 def deadlines_are_watched(view: View) -> None:
     """I8: the watchdog is awake at every deadline; with `World.ring`, I9: none is ever past."""
     _note_blocked(view)
+    _note_blocked_imports(view)
     for home in view.world.homes:
         if home.watchdog.dismissed:
             continue
@@ -285,7 +302,25 @@ def _note_blocked(view: View) -> None:
                 attempt = flight, flight.position
                 blocked[attempt] = since.get(attempt, now)
                 assert flight.candidate.choice.timeout is not None, "it waits for a stuck load"
+    for attempt, began in since.items():
+        if attempt not in blocked:
+            waited = view.world.blocked.get(attempt, 0.0)
+            view.world.blocked[attempt] = waited + now - began
     view.world.blocked_since = blocked
+
+
+def _note_blocked_imports(view: View) -> None:
+    """Write down which imports wait for one of their package that hangs, and since when."""
+    since, now = view.world.imports_blocked_since, view.world.now
+    hung = {
+        step.preparation.package
+        for _, step in view.steps
+        if step.preparation and step.preparation.phase == "hung"
+    } - {None}
+    queued = [one for home in view.world.homes for one in home.core.flights.preparations.queued]
+    view.world.imports_blocked_since = {
+        one: since.get(one, now) for one in queued if one.package in hung
+    }
 
 
 def _stuck(thread: object) -> bool:

@@ -91,3 +91,21 @@ def test_a_close_leaves_behind_no_load_that_no_thread_has_come_to() -> None:
     assert len(home.core.flights.slots.abandoned) == 1  # the thread of the first backend
     world.take(caller)
     assert isinstance(caller.error, ClosedError)
+
+
+def test_a_close_does_not_let_a_load_that_it_leaves_hold_up_the_process() -> None:
+    """Nobody's load begins while one puts back what it has changed, but for one that was left.
+
+    The close of its initializer left the thread alone with that, and everybody else waited.
+    """
+    world = World(Settings(), homes=2)
+    left, other = world.homes
+    load(world, left, "local 1")
+    (worker,) = (one for one in world.workers if one.in_load)
+    world.end_load(worker, "value")
+    world.put_back(worker)
+    load(world, other, "local 1")  # waits for it
+    assert not other.core.flights.slots.taken
+    world.close(left, 0.0)
+    settle(world)
+    assert len(other.core.flights.slots.taken) == 1

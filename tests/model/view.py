@@ -74,11 +74,11 @@ class View:
 
     def startable(self, home: Home) -> list[Flight]:
         """Return the queued flights that a worker could begin now."""
-        core, flights = home.core, home.core.flights
+        flights = home.core.flights
         on_slots = sum(turn.phase != "abandoned" for turn in self.roots(home))
         if home.closed or on_slots >= home.limits.max_concurrent_loads:
             return []
-        if core.process.restoring is not None:
+        if self.restoring:
             return []
         awaited = {waits.seat.flight for _, waits in self.waits if waits.seated}
         return [
@@ -87,9 +87,38 @@ class View:
             if flight.phase == "queued"
             and flight not in awaited
             and flight.config is not None
-            and flight.config.name not in home.admission.refused
+            and not self.refused(home, flight)
             and not self.blockers(flight)
         ]
+
+    @property
+    def restoring(self) -> bool:
+        """Whether a load puts back what it has changed."""
+        return any(worker.restores for worker in self.world.workers)
+
+    def refused(self, home: Home, flight: Flight) -> bool:
+        """Return whether the admission refuses a flight."""
+        assert flight.config is not None
+        return home.asks_admission and flight.config.name in home.admission.refused
+
+    def in_a_circle(self, worker: Worker, flight: Flight) -> bool:
+        """Return whether a thread that waited for a flight would wait for itself."""
+        seen: set[Flight] = set()
+        pending = [flight]
+        while pending:
+            current = pending.pop()
+            seen.add(current)
+            threads: set[object] = set()
+            if current.phase == "running" and current.turn is not None:
+                threads = {self.entered.get(current.turn)}
+            elif current.phase == "queued":
+                threads = self.blockers(current, worker if current is flight else None)
+            if worker in threads:
+                return True
+            for other, waits in self.waits:
+                if other in threads and waits.seat.flight not in seen:
+                    pending.append(waits.seat.flight)
+        return False
 
 
 def order(flight: Flight) -> tuple[int, bool, int, int]:

@@ -7,6 +7,7 @@ in records of our own: who is in which load, since when, and who waits for what.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator
 from itertools import count
 from typing import Any
@@ -27,6 +28,7 @@ from played_threads import Frame, InLoad, InStep, Waits, Worker, frame_of
 
 from anyload import AnyloadError, ClosedError, LoadCancelled, ReentrantLoadError
 from anyload._load.flight import Flight, Turn
+from anyload._load.preparations import Preparation
 from anyload._load.process import Process
 from anyload._load.tasks import Task
 from anyload._load.waiters import ThreadSeat
@@ -67,6 +69,10 @@ class World:
         self.identities: dict[Flight, Identity] = {}
         self.dispatched: dict[Flight, float] = {}
         self.blocked_since: dict[tuple[Flight, int], float] = {}
+        self.blocked: dict[tuple[Flight, int], float] = {}
+        self.imports_blocked_since: dict[Preparation, float] = {}
+        self.prepared: set[tuple[int, object]] = set()
+        self.handed: set[Turn] = set()
         self.outcomes: dict[tuple[Flight, str], str] = {}
         self.usable: set[PlayedModel] = set()
         self._alone = count()
@@ -134,6 +140,9 @@ class World:
             return None
         assert not home.closed, "let in, though it is closed"
         self.callers.append(caller)
+        told = [load for one in self.workers for load in one.loads if load.told]
+        joined = [load for load in told if load.turn.flight is caller.seat.flight]
+        assert not joined, "it has joined a load that was told to stop"
         if key is not None and loop is not None and faster and faster[0] is not None:
             other = faster[0].seat.flight
             same = other is caller.seat.flight or other.phase == "settled"
@@ -281,6 +290,7 @@ class World:
         if isinstance(frame, InLoad):
             assert not frame.home.closed, "an attempt has started after the close"
             assert frame.turn.flight.waiting, "an attempt has started for nobody"
+            self._check_prepared(frame)
             self.dispatched.setdefault(frame.turn.flight, self.now)
         if isinstance(frame, InStep) and frame.preparation is not None:
             assert not worker.home.closed, "an import has begun after the close"
@@ -295,12 +305,21 @@ class World:
                     if not isinstance(frame, Waits):
                         frame.was_alone = False
 
+    def _check_prepared(self, load: InLoad) -> None:
+        candidate, home = load.turn.candidate, load.home.number
+        if candidate.backend_type == "GPU":
+            assert (home, candidate.choice.backend) in self.prepared, "its backend has not started"
+        if candidate.implementation.prepare is not None:
+            assert (home, candidate.implementation.cls) in self.prepared, "nothing was imported"
+
     def end_step(self, worker: Worker, end: StepEnd) -> None:
         """A thread comes out of anything but a load."""
         frame = worker.frames.pop()
         assert isinstance(frame, InStep)
         self.stage.end = end
         frame.task.run()
+        if frame.preparation is not None and end == "ok":
+            self.prepared.add((worker.home.number, _owner(frame.preparation)))
         self._go_on(worker, frame.task)
 
     def end_load(self, worker: Worker, end: LoadEnd) -> None:
@@ -321,6 +340,7 @@ class World:
         assert isinstance(frame, InLoad)
         assert isinstance(root, InLoad)
         frame.restores = frame.home.core.may_restore(frame.turn)
+        frame.restores_late = frame.turn.stuck
         assert frame.restores == root.was_alone
 
     def tell(self, worker: Worker) -> None:
@@ -365,6 +385,7 @@ class World:
         assert isinstance(frame, InLoad)
         cancelled = frame.turn.cancelled
         assert frame.home.core.told_to_stop(frame.turn) == cancelled
+        frame.told = frame.told or (cancelled and frame.turn.phase == "running")
 
     def retire(self, worker: Worker) -> None:
         """An idle worker ends."""
@@ -400,7 +421,8 @@ class World:
         waits.seat.wait(0)
         try:
             waits.ended, task = waits.home.inside.look(waits.seat, waits.parent.turn)
-        except (ReentrantLoadError, LoadCancelled):
+        except (ReentrantLoadError, LoadCancelled) as error:
+            waits.refused = isinstance(error, ReentrantLoadError)
             self.give_up(worker)
             return
         if task is not None:
@@ -426,8 +448,25 @@ class World:
             return
         if home.grace_ends is not None and home.grace_ends <= self.now:
             home.out_of_grace = True
+        within = [one for one in self.workers if one.loads and not one.stuck]
         home.watchdog.ring()
         assert home.watchdog.wakes_at > self.now, "an alarm that is due was not rung"
+        for worker in within:
+            if worker.stuck and not home.out_of_grace:
+                assert any(map(self._is_over, worker.loads)), "given up before its time"
+
+    def _is_over(self, load: InLoad) -> bool:
+        """Return whether a load has had all the time that it may have."""
+        flight, stall = load.turn.flight, load.stall_timeout
+        begun = self.dispatched[flight] if flight.clock_from_dispatch else flight.created
+        over = [begun + (load.home.limits.load_timeout or math.inf)]
+        if load.timeout is not None:
+            waited = self.blocked.get((flight, len(flight.attempts) - 1), 0.0)
+            waited = max(waited, self.blocked.get((flight, len(flight.attempts)), 0.0))
+            over.append(load.entered + load.timeout - waited)
+        if stall is not None and load.reported is not None:
+            over.append(load.reported + stall)
+        return min(over) <= self.now
 
     # The end
 
@@ -461,6 +500,12 @@ class World:
         """A close is cancelled."""
         home.closed = home.out_of_grace = True
         home.ending.at_once()
+
+
+def _owner(preparation: Preparation) -> object:
+    """Return what a preparation is of: a class, or a backend."""
+    run: Any = preparation.run
+    return run.__self__
 
 
 def _is_theirs(frame: Frame) -> bool:

@@ -63,6 +63,7 @@ class Closing:
         family = [turn for turn in root.family() if turn.phase == "running"]
         self._turns.abandon(root, todo)
         for turn in family:
+            self._turns.restoring.ended(turn, todo)
             if turn.turns is self._turns:
                 self._cut_turn(turn, todo)
             else:
