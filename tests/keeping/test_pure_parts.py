@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from anyload._keeping.budget import Budget, added, fits, minus, plus, short_of
 from anyload._keeping.eviction import Candidate, plan_eviction
-from anyload._keeping.failure_memory import FailureMemory, is_permanent, ran_out_of_memory
+from anyload._keeping.failure_memory import FailureMemory, is_for_memory, is_permanent
 from anyload._keeping.files import MOST_FILES, stamp_of_files
 from anyload._keeping.meter import SystemMeter, limits_of
 from anyload._keeping.policies import POLICIES, Idle, PolicyName, cost_aware
@@ -195,8 +195,8 @@ class TestFailureMemory:
     )
     def test_out_of_memory(self, error: BaseException | None, so: bool) -> None:
         """Frameworks say in many ways that memory ran out."""
-        assert ran_out_of_memory(failed_with(error)) is so
-        assert not ran_out_of_memory(ModelNotFoundError("a", "out of memory"))
+        assert is_for_memory(failed_with(error)) is so
+        assert not is_for_memory(ModelNotFoundError("a", "out of memory"))
 
     def test_cool_down(self) -> None:
         """Each failure in a row is remembered twice as long, less some jitter, up to a limit."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from .._out_of_memory import ran_out_of_memory
 from ..errors import (
     AnyloadError,
     ConfigError,
@@ -35,12 +36,6 @@ PERMANENT = (
 JITTER = 0.2
 MOST_DOUBLINGS = 32
 
-NO_MEMORY = (
-    *("out of memory", "out_of_memory", "not enough memory", "can't allocate memory"),
-    *("failed to allocate memory", "bad_alloc", "bad allocation", "alloc_failed"),
-)
-"""What frameworks, and libraries below them, say where memory runs out; few have a type for it."""
-
 
 def is_permanent(error: Exception) -> bool:
     """Return whether a load would fail likewise if it were tried again."""
@@ -53,18 +48,11 @@ def is_permanent(error: Exception) -> bool:
     ) and bool(error.attempts)
 
 
-def ran_out_of_memory(error: Exception) -> bool:
+def is_for_memory(error: Exception) -> bool:
     """Return whether an attempt of a load failed because memory ran out."""
     attempts = error.attempts if isinstance(error, LoadError) else ()
-    return any(attempt.error is not None and _no_memory(attempt.error) for attempt in attempts)
-
-
-def _no_memory(error: BaseException) -> bool:
-    # torch's type, without an import of torch.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    text = describe(error).lower()
-    return any(words in text for words in NO_MEMORY)
+    raised = (attempt.error for attempt in attempts if attempt.error is not None)
+    return any(map(ran_out_of_memory, raised))
 
 
 class FailureMemory:

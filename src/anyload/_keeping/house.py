@@ -78,5 +78,5 @@ class House:
 
     def wake_watchers(self, version: Version, todo: Todo) -> None:
         """Wake those who wait for what becomes of a version."""
-        todo.wakes += version.watchers  # type: ignore[arg-type]  # they wait for no flight
+        todo.wakes += version.watchers
         version.watchers = []

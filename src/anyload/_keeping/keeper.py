@@ -17,7 +17,7 @@ from .._load.todo import Todo
 from ..errors import AnyloadError, ClosedError, MemoryBudgetError, ModelUnavailableError
 from ..reports import LoadReport
 from .budget import Sizes
-from .failure_memory import first_line, ran_out_of_memory
+from .failure_memory import first_line, is_for_memory
 from .house import House
 from .records import Entry, Order, Version
 from .ways_out import WaysOut
@@ -92,7 +92,7 @@ class Keeper:
         assert self._house.process.lock.mine()
         version, entry = order.version, order.version.entry
         wanted = not (order.retry or version.doomed or self._house.closed)
-        again = wanted and order.begun and ran_out_of_memory(error)
+        again = wanted and order.begun and is_for_memory(error)
         self._house.end(order)
         if again:
             self._try_again(order, todo)

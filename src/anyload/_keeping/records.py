@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from .._load.alarms import Alarm
+from .._load.flight import Sleeper
 from .budget import NOTHING, Sizes
 from .failure_memory import FailureMemory
 from .states import Lifecycle
@@ -22,15 +23,7 @@ if TYPE_CHECKING:
     from ..reports import LoadReport
 
 
-class Seat(Protocol):
-    """One who waits, and can be woken from any thread."""
-
-    def wake(self) -> bool:
-        """Wake it, without waiting."""
-        ...
-
-
-class Asking(Seat, Protocol):
+class Asking(Sleeper, Protocol):
     """One who waits for a lease: it is granted a version, or told why not, and then woken."""
 
     entry: Entry | None
@@ -160,7 +153,7 @@ class Version:
         self.alarm: Alarm | None = None
         # Why it is to go as soon as it has come.
         self.doomed = ""
-        self.watchers: list[Seat] = []
+        self.watchers: list[Sleeper] = []
 
     @property
     def declared(self) -> Sizes:

@@ -167,14 +167,14 @@ class Wishes:
         for asking in entry.waiting:
             version.out.append(None)
             asking.granted = version
-            todo.wakes.append(asking)  # type: ignore[arg-type]  # it waits for no flight
+            todo.wakes.append(asking)
         entry.waiting.clear()
 
     def fail_waiting(self, entry: Entry, error: AnyloadError, todo: Todo) -> None:
         """Tell those who wait that they will get nothing."""
         for asking in entry.waiting:
             asking.failure = again(error)
-            todo.wakes.append(asking)  # type: ignore[arg-type]  # it waits for no flight
+            todo.wakes.append(asking)
         entry.waiting.clear()
 
     def forget(self, order: Order, reason: str, todo: Todo) -> None:

@@ -24,14 +24,18 @@ Phase = Literal["resolving", "preparing", "queued", "running", "settled"]
 TurnPhase = Literal["running", "overdue", "abandoned", "ended"]
 
 
-class Seat(Protocol):
-    """One or more callers who wait for a flight together and are woken together."""
-
-    flight: Flight
+class Sleeper(Protocol):
+    """One or more callers who are woken together."""
 
     def wake(self) -> bool:
         """Wake them, from any thread, without waiting; return False if they are gone for good."""
         ...
+
+
+class Seat(Sleeper, Protocol):
+    """One or more callers who wait for a flight together."""
+
+    flight: Flight
 
 
 class NestedSeat(Seat, Protocol):

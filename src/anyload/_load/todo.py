@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .flight import Seat
+    from .flight import Sleeper
 
 
 class Todo:
@@ -22,7 +22,7 @@ class Todo:
     __slots__ = ("closers", "dropped", "elsewhere", "wakes", "worker")
 
     def __init__(self) -> None:
-        self.wakes: list[Seat] = []
+        self.wakes: list[Sleeper] = []
         self.worker = False
         self.closers = False
         self.elsewhere = False

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from .. import report_warning
 from .._load.stacks import forget_frames
+from .._out_of_memory import ran_out_of_memory
 from ..errors import AnyloadError
 from ._framework import one_line, says
-from ._memory import ran_out_of_memory
 
 DEVICE_FAILS = (
     *("cuda error", "cuda failure", "cuda driver", "cudaerror", "not compiled with cuda"),

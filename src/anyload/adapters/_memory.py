@@ -1,4 +1,4 @@
-"""Memory: how frameworks say that it ran out, and how it is given back to the system."""
+"""How memory is given back to the system."""
 
 from __future__ import annotations
 
@@ -7,13 +7,6 @@ import gc
 import sys
 
 from ..config import BackendConfig
-from ._framework import says
-
-NO_MEMORY = (
-    *("out of memory", "out_of_memory", "not enough memory", "can't allocate memory"),
-    *("failed to allocate memory", "bad_alloc", "bad allocation", "alloc_failed"),
-)
-"""What frameworks, and libraries below them, say where memory runs out; few have a type for it."""
 
 
 class TrimOptions(BackendConfig):
@@ -24,13 +17,6 @@ class TrimOptions(BackendConfig):
     """
 
     trim_memory: bool = True
-
-
-def ran_out_of_memory(error: Exception) -> bool:
-    """Return whether an error is about memory, of the processor or of a card."""
-    # torch's type, without an import of torch.
-    typed = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return typed or says(error, NO_MEMORY)
 
 
 def give_back_memory() -> None:
