@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,14 @@ import pytest
 
 CEILING = 60.0
 """How long a child may take before it counts as hung, in seconds."""
+
+NUDGE_SECONDS = 1.0
+"""How often a child is sent a signal that means nothing, in seconds.
+
+CPython's handlers only leave a note, for the main thread to read before its next instruction. A
+signal that comes between that look and the system call in which the thread then sleeps is not seen
+until something else wakes it: asyncio sleeps until its next timer, and a lock for ever. A person
+presses Ctrl-C once more. By then the tests expect the first one to have been heard."""
 
 LOOPS = {
     "asyncio": "import asyncio\ndef run(main): return asyncio.run(main())",
@@ -26,7 +35,7 @@ LOOPS = {
 HANGS = {
     "in Python": "hang = threading.Event().wait",
     # As numpy does in a long operation: C code without the GIL.
-    "in C without the GIL": "import ctypes\nhang = ctypes.CDLL(None).pause",
+    "in C without the GIL": "import ctypes\ndef hang():\n    while True: ctypes.CDLL(None).pause()",
     "in native code that comes back for the GIL": "from native import hang",
 }
 
@@ -37,11 +46,15 @@ from anyload import Initializer, ModelConfig, Registry, exit_process
 from anyload.testing import FakeModel, at_rest
 
 logging.disable()  # abandoned loads are warned of
+signal.signal(signal.SIGWINCH, lambda *_: None)  # see NUDGE_SECONDS
+
+def say(*words):  # in one piece: print writes the end of a line by itself
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 
 class Hangs(FakeModel):
     @classmethod
     def load(cls, config, **kwargs):
-        print("in the load", flush=True)
+        say("in the load")
         hang()
 
 registry = Registry()
@@ -56,7 +69,7 @@ async def ask(initializer):
     try:
         await initializer.init(HANGS)
     except Exception as error:
-        print(type(error).__name__, flush=True)
+        say(type(error).__name__)
 
 def limited():
     return opened(backend_priority=[{"type": "LOCAL", "timeout": 0.1}])
@@ -105,6 +118,8 @@ def end_of(
         text=True,
         cwd=path,
     )
+    done = threading.Event()
+    nudger = threading.Thread(target=_nudge, args=(child, done))
     try:
         lines = []
         began = time.monotonic()
@@ -113,16 +128,27 @@ def end_of(
             lines.append(child.stdout.readline())
             began = time.monotonic()
             child.send_signal(number)
+            if not nudger.ident:
+                nudger.start()
         out, err = child.communicate(timeout=CEILING)
     except subprocess.TimeoutExpired:
         child.send_signal(signal.SIGABRT)  # which shows its threads, if it can
         out, err = child.communicate()
         pytest.fail(f"the child hangs; it wrote {out!r} and {err}")
     finally:
+        done.set()
         child.kill()
         child.wait()
+        if nudger.ident:
+            nudger.join()
     written = "".join([*lines, out]).splitlines()
     return End(child.returncode, written, err, time.monotonic() - began)
+
+
+def _nudge(child: subprocess.Popen[str], done: threading.Event) -> None:
+    """Have the main thread of a child look for signals, again and again."""
+    while not done.wait(NUDGE_SECONDS):
+        child.send_signal(signal.SIGWINCH)
 
 
 def build_native(directory: Path) -> None:

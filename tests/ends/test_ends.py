@@ -63,7 +63,7 @@ def test_main_returns(hangs: str, path: Path) -> None:
             initializer = limited()
             await ask(initializer)
             await initializer.init(ModelConfig("free"))
-            print("over", flush=True)
+            say("over")
         run(main)
         """,
         hangs=hangs,
@@ -82,7 +82,7 @@ def test_exit_process(hangs: str, path: Path) -> None:
         async def main():
             initializer = limited()
             await ask(initializer)
-            print(len(await initializer.aclose(0)))
+            say(len(await initializer.aclose(0)))
         run(main)
         exit_process(7)
         """,
@@ -173,7 +173,7 @@ def test_main_returns_with_loads_in_the_queue(loop: str) -> None:
                 while initializer.statistics().queued < 100:
                     await anyio.sleep(0.01)
                 tasks.cancel_scope.cancel()
-            print(initializer.statistics().waiters)
+            say(initializer.statistics().waiters)
         run(main)
         """,
         loop=loop,
@@ -204,7 +204,7 @@ initializer = opened()
 try:
     initializer.init_sync(HANGS)
 except KeyboardInterrupt:
-    print(len(initializer.close(0)), flush=True)
+    say(len(initializer.close(0)))
     exit_process(130)
 """,
         hangs=hangs,
@@ -226,7 +226,7 @@ def test_ctrl_c_in_the_grace(loop: str) -> None:
                 except TimeoutError:
                     continue
                 except Exception as error:
-                    print(type(error).__name__, flush=True)
+                    say(type(error).__name__)
                     return
 
         async def main():
@@ -239,7 +239,7 @@ def test_ctrl_c_in_the_grace(loop: str) -> None:
             try:
                 await initializer.aclose(1000)
             finally:
-                print("out of it", flush=True)
+                say("out of it")
 
         initializer = opened()
         run(main)
@@ -260,9 +260,9 @@ def test_ctrl_c_in_a_plain_thread() -> None:
                 try:
                     initializer.init_sync(HANGS)
                 finally:
-                    print("closing", flush=True)
+                    say("closing")
         finally:
-            print("closed", initializer.statistics().waiters, flush=True)
+            say("closed", initializer.statistics().waiters)
         """,
         signals=(signal.SIGINT, signal.SIGINT),
     )
@@ -296,7 +296,7 @@ def test_sigterm_with_a_handler(loop: str, hangs: str, path: Path) -> None:
                     async for _ in signals:
                         break
                 left = await initializer.aclose(0.1)
-                print(len(left), left[0].model, left[0].abandoned, flush=True)
+                say(len(left), left[0].model, left[0].abandoned)
         run(main)
         exit_process(0)
         """,
