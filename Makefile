@@ -6,6 +6,7 @@ PYTHON ?= python3
 COVERAGE_FLOOR ?= 100
 ARGS ?=
 SECONDS ?= 60
+TIMES ?= 100
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 VENV := .venv/$(VERSION)
@@ -32,7 +33,7 @@ TYPING_TESTS := $(wildcard tests/typing/*.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help python demo test torture mutation soak simulation frameworks caikit lint format docs bench bench-caikit coverage clean
+.PHONY: help python demo test torture mutation repeat soak simulation frameworks caikit lint format docs bench bench-caikit coverage clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +52,9 @@ torture: $(VENV)/.test  ## run the large sizes of the tests of concurrency, minu
 
 mutation: $(VENV)/.test  ## break each rule of concurrency on its own, and see that a test notices
 	$(RUN) tests.mutation $(ARGS)
+
+repeat: $(VENV)/.test  ## run the tests of concurrency again and again, and see that none ever fails: TIMES=100
+	$(RUN) tests.repeat $(TIMES)
 
 # With one arena what glibc keeps for later does not look like growth.
 soak: $(VENV)/.test  ## live like a server, on each loop in turn, and see that nothing grows: SECONDS=600
