@@ -148,7 +148,10 @@ def test_load_shows_every_model_and_its_fallbacks(
     plain, second = rows(out)
     assert plain[:3] == ["plain", "noisy", "LOCAL"]
     assert second[:3] == ["second", "fallback", "LOCAL"]
-    assert "TPU skipped there is no TPU; GPU raised MemoryError: out of [red]memory[/red]" in out
+    assert (
+        "TPU skipped there is no TPU; GPU raised MemoryError: out of [red]memory[/red]\\nat byte 7"
+        in out
+    )
     assert "2 of 2 models loaded in" in out
     assert plain[3] == "cpu"
     assert "[2/2] " in err

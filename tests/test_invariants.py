@@ -14,7 +14,7 @@ I11    the last of many callers: test_faults.py::test_a_hundred_callers_share_on
 I13    no next backend: test_closing.py::TestAclose::test_no_next_backend
 I16    in virtual time, one cancel at a time: simulation/test_simulation.py::test_i16_*
 I18    the loop keeps ticking: in the benchmarks, against a control in the same run
-I19    the slope of RSS: in the benchmarks
+I19    the slope of RSS: in ``make soak``
 I21    same seed, same trace: simulation/test_simulation.py::test_i21_*
 I22    input order: test_bulk.py::test_models_come_by_the_objects_given_in_their_order
        in flight: test_bulk.py::test_no_more_load_at_once_than_there_are_slots

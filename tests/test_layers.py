@@ -44,6 +44,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_reading.zips",
             "_reading.tars",
             "_reading.archives",
+            "_reading.trees",
             "_reading.manifests",
             "_reading.plugins",
             "model_config",

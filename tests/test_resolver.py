@@ -16,7 +16,8 @@ from calls import GPU_THEN_LOCAL, Calls, Gpu, error_of
 from scenes import model_on_disk, registry_of
 
 from anyload import ConfigError, Initializer, ModelConfig, ModelNotFoundError, Registry
-from anyload._load.resolver import Resolver, size_on_disk
+from anyload._load.resolver import Resolver
+from anyload._reading.trees import size_on_disk
 from anyload.testing import FakeModel, Gate, returns_at_once, settled
 
 

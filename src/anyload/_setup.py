@@ -68,7 +68,7 @@ def make_choices(registry: Registry, config: InitializerConfig, source: str) -> 
             entry.config,
             where=f"{where}.config",
             source=source,
-            hidden=lambda inside, at=at: config.from_environment((*at, *inside)),  # type: ignore[misc]
+            hidden=lambda inside, at=at: config.from_environment((*at, *inside)),  # type: ignore[misc]  # mypy cannot infer `at`
         )
         try:
             backend = cls(values)

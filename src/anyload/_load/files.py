@@ -12,14 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .._reading.archives import stem, unpack
-from .._reading.manifests import (
-    Stamp,
-    check_manifest,
-    check_unchanged,
-    files_of,
-    manifest_path,
-)
+from .._reading.manifests import Stamp, check_manifest, check_unchanged, manifest_path
 from .._reading.members import ArchiveLimits
+from .._reading.trees import files_of
 from ..errors import IntegrityError
 from ..model_config import ModelConfig
 from .call import check_cancelled

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from .._reading.archives import is_archive, look_through
 from .._reading.manifests import Stamp, stamp_of
 from .._reading.model_files import CONFIG_FILE
 from .._reading.problems import shown
+from .._reading.trees import size_on_disk
 from .._text import one_line
 from ..contracts import Backend
 from ..errors import AnyloadError, ConfigError, ModelNotFoundError, Problem, describe
@@ -345,23 +345,6 @@ def _model_of(file: str) -> str:
     """Return the model that a file describes: an archive itself, or the config.yml's directory."""
     directory, name = os.path.split(file)
     return directory if name == CONFIG_FILE else file
-
-
-def size_on_disk(directory: str) -> int:
-    """Return the bytes of all files below a directory.
-
-    What vanishes or cannot be read while we look is left to the load to complain of.
-    """
-    total, todo = 0, [directory]
-    while todo:
-        with contextlib.suppress(OSError), os.scandir(todo.pop()) as entries:
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    if entry.is_dir(follow_symlinks=False):
-                        todo.append(entry.path)
-                    else:
-                        total += entry.stat().st_size
-    return total
 
 
 def _variant(known: Implementation, config: ModelConfig, label: str) -> Implementation:

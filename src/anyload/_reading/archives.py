@@ -115,9 +115,11 @@ def _members(path: str, limits: ArchiveLimits) -> Iterator[Member]:
 def _decompressed(path: str, file: IO[bytes]) -> IO[bytes]:
     name = path.lower()
     if name.endswith(GZIP):
-        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
+        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]  # to read it is one
     if name.endswith(BZIP2):
         return bz2.BZ2File(file)
+    # A dictionary may be said to have 1.5 GiB: liblzma takes real memory for it only as it fills,
+    # so for no more than what is unpacked, and that has its limit.
     return lzma.LZMAFile(file) if name.endswith(XZ) else file
 
 

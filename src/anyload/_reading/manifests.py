@@ -11,6 +11,7 @@ from typing import TypeAlias
 from ..errors import IntegrityError
 from .files import FileRefused, open_regular_file, read_regular_file
 from .problems import shown
+from .trees import files_of
 
 MANIFEST = "SHA256SUMS"
 BESIDE = ".sha256"
@@ -83,32 +84,6 @@ def check_unchanged(stamps: Mapping[str, Stamp]) -> None:
             same = False
         if not same:
             raise IntegrityError(path, "it was changed while it was loaded")
-
-
-def files_of(model: str, manifest: str) -> dict[str, str]:
-    """Return the files of a model but for its manifest, by their names with slashes.
-
-    Raises:
-        IntegrityError: a directory cannot be read, or is a link, which may lead anywhere.
-    """
-    if not os.path.isdir(model):
-        return {os.path.basename(model): model}
-    files = {}
-    todo = [("", model)]
-    while todo:
-        base, directory = todo.pop()
-        try:
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        todo.append((f"{base}{entry.name}/", entry.path))
-                    elif entry.is_dir():
-                        raise IntegrityError(entry.path, "a link to a directory")
-                    elif entry.path != manifest:
-                        files[base + entry.name] = entry.path
-        except OSError as error:
-            raise IntegrityError(directory, f"unreadable: {error.strerror}") from error
-    return files
 
 
 def _read(path: str, directory: bool, alone: str) -> dict[str, str]:
