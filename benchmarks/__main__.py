@@ -24,6 +24,7 @@ from benchmarks import (
     growth,
     heartbeat,
     imports,
+    keeping,
     keys,
     late,
     leases,
@@ -58,6 +59,7 @@ WITHOUT: MappingProxyType[str, Measure] = MappingProxyType(
         "orders": orders.measure,
         "cold": cold.measure,
         "growth": growth.measure,
+        "keeping": keeping.measure,
         "imports": imports.measure,
         "configs": configs.measure,
         "keys": keys.measure,
@@ -65,7 +67,14 @@ WITHOUT: MappingProxyType[str, Measure] = MappingProxyType(
     }
 )
 KNOWN = (*ON_A_LOOP, *WITHOUT)
-NEEDS = MappingProxyType({"demo": "onnxruntime", "caikit_loads": "caikit", "caikit_init": "caikit"})
+NEEDS = MappingProxyType(
+    {
+        "demo": "onnxruntime",
+        "keeping": "onnxruntime",
+        "caikit_loads": "caikit",
+        "caikit_init": "caikit",
+    }
+)
 
 
 def main() -> int:

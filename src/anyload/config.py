@@ -110,6 +110,7 @@ class KeptModel(BackendConfig):
         pin: whether it is never evicted.
         preload: whether ``load_preloaded`` loads it.
         required: whether the repository is not ready without it; it is preloaded and pinned.
+        upgrade: whether a better backend is tried behind it while it serves on another one.
         priority: preloads of higher priority go first.
         version: what this version of it is called; None for a number.
         aliases: other names for it.
@@ -121,6 +122,7 @@ class KeptModel(BackendConfig):
     pin: bool = False
     preload: bool = False
     required: bool = False
+    upgrade: bool = False
     priority: Priority = 0
     version: Text | None = None
     aliases: Annotated[tuple[CatalogueName, ...], BeforeValidator(checks.listed)] = ()
@@ -133,7 +135,8 @@ class RepositoryConfig(BackendConfig):
         budget: the memory that models may take on each device, ``cpu`` or ``cuda:0``: bytes,
             ``8GiB``, or a share of what is there, ``80%``. A device that is not named has no limit.
         eviction: which idle model goes first where memory is needed: the least recently used
-            (``lru``), the one idle longest for what a reload costs (``cost``), or the largest.
+            (``lru``), the one idle longest for what a reload of its bytes costs (``cost``), or the
+            largest.
         minimum_stay: how long a model is not evicted after its load, in seconds.
         keep_alive: how long a model is kept while nobody uses it; -1 is for ever.
         memory_timeout: how long a load waits for memory, in seconds; None for as long as somebody
@@ -143,6 +146,8 @@ class RepositoryConfig(BackendConfig):
         cool_down: how long a failure is remembered that may pass, in seconds; each further one in
             a row doubles it.
         max_cool_down: how long at most, in seconds.
+        upgrade_interval: how long after one try of better backends the next one is, in seconds,
+            less some jitter; for models with ``upgrade`` only.
         drain_timeout: how long ``unload`` waits for leases, in seconds; None for as long as it
             takes.
         swap: what happens where a new version does not fit beside the old one: the swap is refused,
@@ -159,6 +164,7 @@ class RepositoryConfig(BackendConfig):
     max_queued: Slots | None = None
     cool_down: Seconds = 1.0
     max_cool_down: Seconds = 300.0
+    upgrade_interval: Seconds = 300.0
     drain_timeout: Seconds | None = None
     swap: Literal["refuse", "recreate"] = "refuse"
     ready_without_required: bool = False

@@ -142,7 +142,7 @@ class TestEviction:
         assert self.order("lru", *idle) == ["old", "large", "cheap"]
         assert self.order("cost", *idle) == ["cheap", "large", "old"]
         assert self.order("largest", *idle) == ["large", "cheap", "old"]
-        assert cost_aware(Idle("instant", 1.0, 0.0, {})) == 1000
+        assert cost_aware(Idle("instant", 1.0, 0.0, {"cpu": 2})) == 2000
 
     def test_none_too_many(self) -> None:
         """Who turns out not to be needed is let off, though its turn had come."""
@@ -289,4 +289,4 @@ def test_cost_pays() -> None:
     seeds = range(5)
     cost = sum(seconds_spent_loading("cost", seed) for seed in seeds)
     lru = sum(seconds_spent_loading("lru", seed) for seed in seeds)
-    assert cost < 0.8 * lru
+    assert cost < 0.5 * lru

@@ -42,8 +42,14 @@ def least_recently_used(model: Idle) -> float:
 
 
 def cost_aware(model: Idle) -> float:
-    """Give up what has been idle long for what a reload of it costs."""
-    return model.idle_seconds / max(model.load_seconds, QUICKEST_LOAD)
+    """Give up what has been idle long, and holds much, for what a reload of it costs.
+
+    Room is what is short, so it is the cost of a byte that counts, as in the GreedyDual-Size rule
+    of web caches (Cao and Irani, 1997): one large model may stand where three small ones could,
+    whose reloads together cost more. Where loads take as long as models are large, it is `lru`.
+    """
+    cost = max(model.load_seconds, QUICKEST_LOAD)
+    return model.idle_seconds * sum(model.sizes.values()) / cost
 
 
 def largest_first(model: Idle) -> float:
