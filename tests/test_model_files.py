@@ -294,9 +294,13 @@ class TestArchive:
 
 
 async def settled_to_wait(initializer: Initializer, callers: int) -> None:
-    """Wait until so many callers wait for one load."""
-    await until(lambda: initializer.statistics().flights == 1)
-    await until(lambda: initializer.statistics().waiters == callers)
+    """Wait until so many callers wait for one load; each begins one before they are found equal."""
+
+    def settled_down() -> bool:
+        now = initializer.statistics()
+        return (now.waiters, now.flights) == (callers, 1)
+
+    await until(settled_down)
 
 
 @pytest.fixture(params=["directory", "archive"])
