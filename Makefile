@@ -6,6 +6,8 @@ PYTHON ?= python3
 COVERAGE_FLOOR ?= 100
 ARGS ?=
 SECONDS ?= 60
+# How many of the mutants that mutmut makes are tried, beside every rule.
+SAMPLE ?= 100
 TIMES ?= 100
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
@@ -50,8 +52,8 @@ torture: $(VENV)/.test  ## run the large sizes of the tests of concurrency, minu
 	$(RUN) tests.storm
 	FUZZ=3000 $(RUN) pytest $(TEMP) tests/fuzz
 
-mutation: $(VENV)/.test  ## break each rule of concurrency on its own, and see that a test notices
-	$(RUN) tests.mutation $(ARGS)
+mutation: $(VENV)/.mutation  ## break the core in one place at a time, and see that a test notices: SAMPLE=ALL
+	$(RUN) tests.mutation --sample $(SAMPLE) $(ARGS)
 
 repeat: $(VENV)/.test  ## run the tests of concurrency again and again, and see that none ever fails: TIMES=100
 	$(RUN) tests.repeat $(TIMES)
@@ -112,7 +114,7 @@ python:
 	$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: $(VENV)/.%: $(VENV)/.pip pyproject.toml constraints.txt
+$(VENV)/.test $(VENV)/.mutation $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: $(VENV)/.%: $(VENV)/.pip pyproject.toml constraints.txt
 	$(call INSTALL,$(VENV)) -e . --group $*
 	@touch $@
 

@@ -1,0 +1,149 @@
+"""Runs the tests against a mutant, until one of them does not pass.
+
+The model test goes first, in a fork of this process, which has imported what takes long. What it
+does not notice, the other tests of loading have to: first those of the file that is broken.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from .mutants import Mutant
+
+ROOT = Path(__file__).parents[2]
+
+MODEL = ["tests/model/test_model.py", "tests/model"]
+OTHERS = [
+    *("admission", "alarms", "bulk", "closing", "core", "failures", "faults", "groups", "guard"),
+    *("initializer", "interpreter", "invariants", "limits", "lingering", "loops", "nested"),
+    *("outbox", "phases", "plan", "prefetching", "prepare", "queue", "semantics", "workers"),
+]
+"""The other tests of loading."""
+
+NEAREST = {
+    "callers": ("core", "semantics"),
+    "core": ("core", "workers"),
+    "flight": ("core", "semantics", "initializer"),
+    "flights": ("core", "semantics", "limits"),
+    "inside": ("nested",),
+    "obstacles": ("groups",),
+    "preparations": ("prepare",),
+    "process": ("groups", "workers"),
+    "releases": ("bulk", "lingering"),
+    "restoring": ("guard",),
+    "result": ("phases",),
+    "slots": ("limits",),
+    "turns": ("limits", "faults", "nested"),
+}
+"""Which of them come first, where they are not called like the file that is broken."""
+
+WARM = ("pytest", "hypothesis.stateful", "anyio.pytest_plugin", "pydantic", "trio", "yaml")
+"""What takes long to import, and is the same for every mutant."""
+
+ENVIRONMENT = {
+    "MODEL_RUNS": "300",
+    "MODEL_STEPS": "60",
+    **os.environ,
+    "MODEL_SHRINKS": "no",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
+
+class Limits(NamedTuple):
+    """How long one run of tests may take, which has noticed if it hangs; which tests are run."""
+
+    seconds: float
+    model_only: bool
+
+
+class Verdict(NamedTuple):
+    """Who has noticed a mutant, nobody if that is empty, and after how long."""
+
+    noticed_by: str
+    seconds: float
+
+
+def warm_up() -> None:
+    """Import what every run of the model test will need."""
+    for name in WARM:
+        importlib.import_module(name)
+
+
+def judge(sources: Path, mutant: Mutant | None, limits: Limits) -> Verdict:
+    """Return who notices that something is broken in a copy of these sources, if anything is."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory)
+        shutil.copytree(sources, copy, dirs_exist_ok=True)
+        if mutant is not None:
+            (copy / "anyload" / "_load" / f"{mutant.file}.py").write_text(mutant.text)
+        noticed_by = _noticed_by(copy, "" if mutant is None else mutant.file, limits)
+        return Verdict(noticed_by, time.monotonic() - began)
+
+
+def _noticed_by(copy: Path, broken: str, limits: Limits) -> str:
+    options = [f"--basetemp={copy / 'temp'}", "-qxp", "no:cacheprovider", "--hypothesis-seed=0"]
+    if not _passes_here(copy, [*options, *MODEL], limits.seconds):
+        return "model"
+    nearest = NEAREST.get(broken, (broken,))
+    others = sorted(OTHERS, key=lambda name: name not in nearest)
+    tests = [f"tests/test_{name}.py" for name in others]
+    if not limits.model_only and not _passes(copy, [*options, *tests], limits.seconds):
+        return "others"
+    return ""
+
+
+def _passes_here(copy: Path, arguments: list[str], seconds: float) -> bool:
+    """Run tests in a fork of this process."""
+    process = multiprocessing.get_context("fork").Process(target=_test, args=(copy, arguments))
+    process.start()
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    return _passed(process.exitcode)
+
+
+def _test(copy: Path, arguments: list[str]) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.environ.update(_environment(copy))
+    sys.path.insert(0, str(copy))
+    sys.dont_write_bytecode = True
+    pytest = importlib.import_module("pytest")
+    # What is imported already is not rewritten, and need not be.
+    os._exit(int(pytest.main([*arguments, "-W", "ignore::pytest.PytestAssertRewriteWarning"])))
+
+
+def _passes(copy: Path, arguments: list[str], seconds: float) -> bool:
+    """Run tests in a process of their own."""
+    command = [sys.executable, "-m", "pytest", *arguments]
+    environment = _environment(copy)
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return _passed(done.returncode)
+
+
+def _environment(copy: Path) -> dict[str, str]:
+    storage = str(copy / ".hypothesis")
+    return {**ENVIRONMENT, "PYTHONPATH": str(copy), "HYPOTHESIS_STORAGE_DIRECTORY": storage}
+
+
+def _passed(code: int | None) -> bool:
+    if code in (4, 5):
+        raise RuntimeError("there was nothing to run, or not like this")
+    return code == 0
