@@ -109,10 +109,10 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             *(
                 f"_keeping.{name}"
                 for name in (
-                    *("budget", "policies", "eviction", "failure_memory", "files", "meter"),
-                    *("states", "records", "seams", "rooms", "house", "ways_out", "wishes"),
-                    *("keeper", "loading", "core", "catalogue", "leases", "waiting", "index"),
-                    *("preloading", "closing"),
+                    *("budget", "policies", "eviction", "cool_down", "failure_memory"),
+                    *("left_out", "files", "meter", "states", "records", "seams", "rooms"),
+                    *("house", "ways_out", "wishes", "switching", "keeper", "loading", "core"),
+                    *("catalogue", "leases", "waiting", "index", "preloading", "closing"),
                 )
             ),
             "repository",

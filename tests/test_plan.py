@@ -83,8 +83,27 @@ def test_a_skip_for_the_creation_backend_says_what_the_class_loads() -> None:
 def test_an_unavailable_backend_is_skipped_whatever_else_is_wrong_with_it() -> None:
     """Its own reason is given, also where there is no implementation for it."""
     plan = planned(unavailable={0: "no card", 1: "busy"})
-    assert plan.skipped == (Skip("TPU", "no card"), Skip("GPU", "busy"))
+    assert plan.skipped == (Skip("TPU", "no card"), Skip("GPU", "busy", lasting=False))
     assert [step.backend_type for step in plan.candidates] == ["LOCAL"]
+
+
+def test_a_narrowed_plan_keeps_places_and_says_why() -> None:
+    """What is left out is skipped for now; what is skipped anyway keeps its reason."""
+    plan = planned()
+    tpu, gpu, local = plan.steps
+    assert plan.narrowed({}) is plan
+    assert plan.narrowed({0: "broken"}) is plan
+    assert plan.narrowed({1: "broken"}).steps == (tpu, Skip("GPU", "broken", lasting=False), local)
+    assert plan.narrowed({0: "broken", 2: "broken"}, 2).steps == (tpu, gpu)
+
+
+def test_a_better_backend_may_be_had_some_time_unless_there_is_none() -> None:
+    """What is unavailable or left out may come back; what has no implementation never does."""
+    plan = planned()
+    assert [plan.improvable(place) for place in range(3)] == [False, False, True]
+    assert plan.narrowed({1: "broken"}).improvable(2)
+    assert planned(unavailable={0: "no card", 1: "busy"}).improvable(2)
+    assert not planned("LOCAL", unavailable={0: "no card", 1: "busy"}).improvable(2)
 
 
 def test_the_text_is_a_numbered_list() -> None:

@@ -16,6 +16,7 @@ from ._keeping.budget import Sizes
 from ._keeping.catalogue import Catalogue, CatalogueChange
 from ._keeping.core import KeepingCore
 from ._keeping.eviction import EvictionPlan
+from ._keeping.failure_memory import first_line
 from ._keeping.files import stamp_of_files
 from ._keeping.index import (
     ModelStatus,
@@ -32,6 +33,7 @@ from ._keeping.preloading import load_preloaded, over, why_not
 from ._keeping.records import Entry
 from ._keeping.waiting import become, in_a_thread
 from ._reading.amounts import byte_size
+from ._text import one_line
 from .config import InitializerConfig, load_catalogue, load_config
 from .errors import DrainTimeoutError
 from .events import Hook
@@ -284,9 +286,39 @@ class ModelRepository:
         return change
 
     def forget_failure(self, name: str) -> None:
-        """Let a model that failed be tried again at once."""
+        """Let a model that failed be tried again at once, on every backend."""
         with self._core.step(), self._core.lock:
-            self._core.wishes.find(name).failures.forget()
+            entry = self._core.wishes.find(name)
+            entry.failures.forget()
+            entry.left_out.forget()
+
+    def report_failure(self, name: str, model: object, error: BaseException | str) -> bool:
+        """Report that a model that loaded well fails in use: the next backend is to take over.
+
+        It gets no new lease; those that are out stay, and it goes with the last of them. Its
+        backend is left out of the loads of this model for a cool-down, and what the others make
+        of it is loaded at once. The same instance may be reported many times, by everybody who
+        meets it: the first report counts, and one about an instance that does not serve any
+        more changes nothing.
+
+        It waits for nothing, and may be called from any thread. Give back the lease before you
+        ask for another one: the two may not fit beside each other.
+
+        Args:
+            name: a name or an alias.
+            model: the model that failed, as its lease gave it.
+            error: what it raised, or why it is no good.
+
+        Returns:
+            Whether it was the one that serves.
+
+        Raises:
+            ModelNotFoundError: there is no such model.
+        """
+        why = first_line(error) if isinstance(error, BaseException) else one_line(error)
+        with self._core.step() as todo, self._core.lock:
+            entry = self._core.wishes.find(name)
+            return self._core.switching.report(entry, model, why, todo)
 
     def _entries(self) -> list[Entry]:
         with self._core.step(), self._core.lock:

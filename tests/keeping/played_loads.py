@@ -11,9 +11,11 @@ from anyload._keeping.budget import Budget, fits
 from anyload._keeping.failure_memory import FailureMemory
 from anyload._keeping.house import House
 from anyload._keeping.keeper import Keeper
+from anyload._keeping.left_out import LeftOut
 from anyload._keeping.policies import POLICIES, PolicyName
 from anyload._keeping.records import Entry, Order, Version
 from anyload._keeping.rooms import Rooms
+from anyload._keeping.switching import Switching
 from anyload._keeping.ways_out import WaysOut
 from anyload._keeping.wishes import Wishes
 from anyload._load.alarms import Alarms
@@ -24,6 +26,9 @@ from anyload.errors import AnyloadError, LoadError
 from anyload.events import Event, StateChanged
 from anyload.model_config import ModelConfig
 from anyload.reports import Attempt, LoadReport, Observed
+
+PLACES = 3
+"""How many backends there are; the first is the best."""
 
 
 class Canary:
@@ -103,6 +108,7 @@ class World:
         memory_timeout: float | None = None,
         max_queued: int | None = None,
         recreate: bool = False,
+        upgrade_interval: float = 50.0,
     ) -> None:
         self.now = 0.0
         self.events: list[StateChanged] = []
@@ -111,7 +117,10 @@ class World:
         self.house = House(self.process, self.alarms, lambda: self.now, self.tell)
         self.ways = WaysOut(self.house)
         self.wishes = Wishes(self.house, self.ways, max_queued, 2)
-        self.keeper = Keeper(self.house, self.ways, self.wishes, recreate=recreate)
+        self.switching = Switching(
+            self.house, self.ways, self.wishes, upgrade_interval, lambda: 0.0
+        )
+        self.keeper = Keeper(self.house, self.ways, self.wishes, self.switching, recreate=recreate)
         self.loads = PlayedLoads()
         self.budget = Budget(limits)
         self.rooms = Rooms(
@@ -140,6 +149,7 @@ class World:
             KeptModel(**kept),
             keep_alive,
             FailureMemory(1.0, 8.0, lambda: 0.0),
+            LeftOut(1.0, 8.0, lambda: 0.0),
         )
         for one in (name, *entry.kept.aliases):
             self.house.tables.entries[one] = entry
@@ -195,6 +205,11 @@ class World:
             self.keeper.swap(entry, version, todo)
         return version
 
+    def report(self, version: Version, why: str = "broken") -> bool:
+        """Whoever has a version says that it fails."""
+        with self.step() as todo:
+            return self.switching.report(version.entry, version.value, why, todo)
+
     def close(self) -> None:
         with self.step() as todo:
             self.keeper.close(todo)
@@ -209,7 +224,10 @@ class World:
     # What the initializer does
 
     def start(self, order: Order, size: int = 0) -> bool:
-        """Let a queued load start, if it is admitted."""
+        """Let a queued load start, if it is admitted; without a backend it fails at once."""
+        if not places_of(order):
+            self.fail(order, skipped_all())
+            return False
         with self.step():
             admitted = self.rooms.may_start(order, size)
             if admitted:
@@ -244,18 +262,40 @@ class World:
         with self.step():
             self.rooms.ended(order)
 
-    def land(self, order: Order, memory: int | None = None, load_seconds: float = 1.0) -> Canary:
-        """A load that has ended gives a model."""
+    def land(
+        self,
+        order: Order,
+        memory: int | None = None,
+        load_seconds: float = 1.0,
+        *,
+        place: int | None = None,
+        failed: bool = True,
+    ) -> Canary:
+        """A load that has ended gives a model.
+
+        Args:
+            order: the load.
+            memory: what the model says that it holds.
+            load_seconds: how long it took.
+            place: the place of the backend that it is on; the best that there is, if None.
+            failed: whether those before it that might have been tried were, in vain.
+        """
         if order in self.loads.running:
             self.end(order)
         del self.loads.landing[order]
         canary = Canary()
         observed = Observed(memory_bytes=memory)
-        attempt = Attempt("LOCAL", "loaded", observed=observed)
-        report = LoadReport("m", "m", "LOCAL", (attempt,), 0.0, load_seconds, load_seconds)
+        place = places_of(order)[0] if place is None else place
+        assert order.may_use(place)
+        attempts = [
+            Attempt(f"B{one}", "raised" if failed and order.may_use(one) else "skipped", "no")
+            for one in range(place)
+        ]
+        attempts.append(Attempt(f"B{place}", "loaded", observed=observed))
+        report = LoadReport("m", "m", f"B{place}", tuple(attempts), 0.0, load_seconds, load_seconds)
         self.loads.loaded += 1
         with self.step() as todo:
-            self.keeper.landed(order, canary, None, report, todo)
+            self.keeper.landed(order, canary, None, report, todo, improvable=place > 0)
         return canary
 
     def fail(self, order: Order, error: BaseException | AnyloadError | None = None) -> None:
@@ -340,6 +380,10 @@ class World:
                 assert asker in asker.entry.waiting  # type: ignore[union-attr]
             elif asker.failure or (asker.granted and asker.entry):
                 assert asker.woken, "every waiter is woken"
+        for entry in self.house.each():
+            self.check_backend(entry)
+        threads = len(self.loads.running) + len(self.loads.lost)
+        assert sum(entry.threads for entry in self.house.each()) == threads
         leased = sum(version.leases for version in held)
         assert leased == sum(asker.granted is not None for asker in self.askers)
         for event, after in zip(self.events, self.events[1:], strict=False):
@@ -347,6 +391,19 @@ class World:
         assert all(
             event.reason for event in self.events if event.phase in ("failed", "unloaded")
         ), "never an outcome without a reason"
+
+    def check_backend(self, entry: Entry) -> None:
+        """What is promised of the backends of a model."""
+        serving, incoming = entry.current, entry.incoming
+        if incoming is not None:
+            assert incoming.order is not None
+            if incoming.order.purpose == "upgrade":
+                assert serving.ready, "only what serves is upgraded"
+                assert incoming.order.before == serving.place
+        if serving.ready and serving.improvable and entry.kept.upgrade:
+            assert serving.place > 0
+            looks = serving.probe is not None and serving.probe.ring is not None
+            assert looks or incoming is not None, "a better backend is always looked for again"
 
     def could_go_on(self) -> list[Order]:
         """Return the loads that wait although there is room for them: there must be none."""
@@ -374,3 +431,13 @@ class World:
             if before == (len(self.events), len(self.loads.lost)):
                 return
         raise AssertionError(f"it does not come to rest: {self.events[-10:]}")
+
+
+def places_of(order: Order) -> list[int]:
+    """Return the places of the backends that a load may try, the best first."""
+    return [place for place in range(PLACES) if order.may_use(place)]
+
+
+def skipped_all() -> LoadError:
+    """Return what a load ends with that has no backend to try."""
+    return LoadError("m", "m", [Attempt("B0", "skipped", "left out")])

@@ -209,7 +209,7 @@ class TestAttempts:
         w.land(order, memory=3)
         assert [version.life.model for version in w.loads.releasing] == ["c"]
         assert w.house.counts.evictions == 1
-        assert w.house.tables.entries["a"].measured == {"cpu": 3}
+        assert w.house.tables.entries["a"].measured == {0: {"cpu": 3}}
 
     def test_after_memory_ran_out(self) -> None:
         """The second try waits until everything idle is gone, and there is no third."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from played_loads import World
+from played_loads import World, places_of
 
 from anyload.errors import ClosedError, ModelNotFoundError, ModelUnavailableError
 
@@ -55,7 +55,8 @@ class Histories(RuleBasedStateMachine):
         )
         for name in NAMES:
             keep_alive = {"b": 5.0, "c": 0.0}.get(name, float("inf"))
-            self.world.add(name, keep_alive, memory=SIZES[name], pin=name == "d")
+            upgrade = name in "abce"
+            self.world.add(name, keep_alive, memory=SIZES[name], pin=name == "d", upgrade=upgrade)
 
     @rule(name=names, priority=st.integers(-1, 2))
     def ask(self, name: str, priority: int) -> None:
@@ -77,11 +78,18 @@ class Histories(RuleBasedStateMachine):
         self.world.start(pick(list(self.world.loads.queued), number))
 
     @precondition(lambda self: self.world.loads.running)
-    @rule(number=picks, memory=st.sampled_from([None, None, 0, 1]))
-    def land(self, number: int, memory: int | None) -> None:
+    @rule(
+        number=picks,
+        memory=st.sampled_from([None, None, 0, 1]),
+        place=st.integers(0, 2),
+        failed=st.booleans(),
+    )
+    def land(self, number: int, memory: int | None, place: int, failed: bool) -> None:
         order = pick(list(self.world.loads.running), number)
         need = (order.need or {}).get("cpu", 0)
-        self.world.land(order, None if memory is None else min(memory, need))
+        observed = None if memory is None else min(memory, need)
+        place = pick(places_of(order), place)
+        self.world.land(order, observed, place=place, failed=failed)
 
     @precondition(lambda self: self.world.loads.running)
     @rule(number=picks)
@@ -137,6 +145,15 @@ class Histories(RuleBasedStateMachine):
         with suppress(ClosedError):
             self.world.swap(name)
 
+    @precondition(lambda self: any(asker.granted for asker in self.world.askers))
+    @rule(number=picks)
+    def report(self, number: int) -> None:
+        granted = [asker.granted for asker in self.world.askers if asker.granted]
+        version = pick(granted, number)
+        served = version.entry.current is version and version.ready
+        assert self.world.report(version) is served
+        assert not version.ready
+
     @rule(name=names)
     def unpin(self, name: str) -> None:
         with self.world.step() as todo:
@@ -176,6 +193,7 @@ class Histories(RuleBasedStateMachine):
         assert len(world.budget) == 0
         counts = world.house.counts
         assert counts.loads == counts.releases == world.loads.loaded
+        assert counts.upgrades + counts.reported <= counts.releases
 
 
 TestHistories = Histories.TestCase

@@ -194,6 +194,8 @@ async def keep(on_event: anyload.events.Hook) -> None:
         if lease is not None:
             with lease as model:
                 print(model, lease.version)
+            replaced: bool = models.report_failure("a", model, ValueError("nonsense"))
+            print(replaced)
         change: CatalogueChange = await models.reload()
         statuses: tuple[ModelStatus, ...] = models.statuses()
         plan: EvictionPlan = models.plan_eviction({"cpu": "1GiB"})

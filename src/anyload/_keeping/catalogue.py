@@ -14,6 +14,7 @@ from ..errors import ConfigError, Problem
 from ..model_config import ModelConfig
 from .core import KeepingCore
 from .failure_memory import FailureMemory
+from .left_out import LeftOut
 from .records import Entry
 
 
@@ -114,10 +115,12 @@ class Catalogue:
         entry.pinned = kept.pin or kept.required
         entry.keep_alive = self._keep_alive(kept)
         if kept.memory != before[1].memory:
-            entry.measured = None
+            entry.measured.clear()
         entry.current.calm = False  # what follows when it is idle may be something else now
         if (before[0], before[1].version) == (written, kept.version):
             entry.kept = kept
+            if kept.upgrade != before[1].upgrade:
+                self._core.switching.look_later(entry.current)
             return False
         entry.generation += 1
         self._core.keeper.swap(entry, entry.version(self._model(written), kept), todo)
@@ -125,8 +128,9 @@ class Catalogue:
 
     def _entry(self, name: str, written: CatalogueEntry, kept: KeptModel) -> Entry:
         settings = self._config
-        failures = FailureMemory(settings.cool_down, settings.max_cool_down, self._jitter)
-        return Entry(name, self._model(written), kept, self._keep_alive(kept), failures)
+        times = settings.cool_down, settings.max_cool_down, self._jitter
+        model, keep_alive = self._model(written), self._keep_alive(kept)
+        return Entry(name, model, kept, keep_alive, FailureMemory(*times), LeftOut(*times))
 
     def _keep_alive(self, kept: KeptModel) -> float:
         return self._config.keep_alive if kept.keep_alive is None else kept.keep_alive

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 from .._load.alarms import Alarms
@@ -17,6 +18,7 @@ from .keeper import Keeper
 from .loading import Asked, InitializerLoads
 from .policies import POLICIES
 from .rooms import Rooms
+from .switching import Switching
 from .ways_out import WaysOut
 from .wishes import Wishes
 
@@ -43,6 +45,7 @@ class KeepingCore:
         limits: the budget, in bytes by device.
         clock: the monotonic clock of keep-alives, cool-downs and waits for memory.
         make_initializer: makes the initializer, with this admission.
+        jitter: returns a number between 0 and 1, another each time.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class KeepingCore:
         limits: Sizes,
         clock: Callable[[], float],
         make_initializer: Callable[[Asked], Initializer],
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         settings = config.repository
         self.clock = clock
@@ -60,7 +64,9 @@ class KeepingCore:
         self.ways = WaysOut(house)
         self.wishes = Wishes(house, self.ways, settings.max_queued, config.max_concurrent_loads)
         recreate = settings.swap == "recreate"
-        self.keeper = Keeper(house, self.ways, self.wishes, recreate=recreate)
+        interval = settings.upgrade_interval
+        self.switching = Switching(house, self.ways, self.wishes, interval, jitter)
+        self.keeper = Keeper(house, self.ways, self.wishes, self.switching, recreate=recreate)
         asked = Asked(house, self.keeper)
         self.initializer = make_initializer(asked)
         self.loading = self.initializer._core

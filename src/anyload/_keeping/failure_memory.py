@@ -1,8 +1,7 @@
 """What is remembered of a load that failed: what kind of failure it was, and until when.
 
 A permanent failure is remembered until the catalogue entry or the model's files change; any other
-for a time that doubles with each failure in a row, spread by some jitter, so that models that
-failed together do not come back together. When that is over, one request probes.
+for its cool-down. When that is over, one request probes.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from ..errors import (
     WrongTypeError,
     describe,
 )
+from .cool_down import CoolDown
 
 PERMANENT = (
     ConfigError,
@@ -33,8 +33,6 @@ PERMANENT = (
     UnsafePickleError,
     WrongTypeError,
 )
-JITTER = 0.2
-MOST_DOUBLINGS = 32
 
 
 def is_permanent(error: Exception) -> bool:
@@ -64,32 +62,35 @@ class FailureMemory:
         jitter: returns a number between 0 and 1, another each time.
     """
 
-    __slots__ = ("_first", "_in_a_row", "_jitter", "_most", "error", "permanent", "until")
+    __slots__ = ("_cool_down", "error", "permanent", "until")
 
     def __init__(self, first: float, most: float, jitter: Callable[[], float]) -> None:
-        self._first = first
-        self._most = most
-        self._jitter = jitter
-        self._in_a_row = 0
+        self._cool_down = CoolDown(first, most, jitter)
         self.forget()
 
     def forget(self) -> None:
         """Forget: it has loaded, or what it is made of has changed."""
-        self._in_a_row = 0
+        self._cool_down.start_over()
         self.error: AnyloadError | None = None
         self.permanent = False
         self.until = -math.inf
 
-    def remember(self, error: AnyloadError, now: float) -> None:
-        """Take note of a failure."""
+    def remember(self, error: AnyloadError, now: float, back_at: float | None = None) -> None:
+        """Take note of a failure.
+
+        Args:
+            error: what it was.
+            now: when it was.
+            back_at: when a backend is back that was left out of the load, if one was.
+        """
         self.error = error
-        self.permanent = is_permanent(error)
-        if self.permanent:
-            self.until = math.inf
-            return
-        seconds = min(self._most, self._first * 2.0 ** min(self._in_a_row, MOST_DOUBLINGS))
-        self._in_a_row += 1
-        self.until = now + seconds * (1 - JITTER * self._jitter())
+        for_good = is_permanent(error)
+        self.permanent = for_good and back_at is None
+        if not for_good:
+            self.until = self._cool_down.begin(now)
+        else:
+            # The others will not do any better: that one is all there is to wait for.
+            self.until = math.inf if back_at is None else back_at
 
     def retry_after(self, now: float) -> float | None:
         """Return for how many seconds it is no use to try, or None if one may.

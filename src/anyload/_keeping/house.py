@@ -23,6 +23,8 @@ class Counts:
         self.loads = 0
         self.failures = 0
         self.evictions = 0
+        self.upgrades = 0
+        self.reported = 0
         self.releases = 0
 
 
@@ -75,6 +77,21 @@ class House:
         order.version.order = None
         del self.tables.orders[order]
         self.rooms.settled(order)
+
+    def forget(self, order: Order, reason: str, todo: Todo) -> None:
+        """Give up a load that has not begun."""
+        order.left = True
+        self.loads.leave(order, todo)
+        self.end(order)
+        self.move(order.version, "unloaded", reason)
+        self.wake_watchers(order.version, todo)
+
+    def give_up(self, order: Order, reason: str, todo: Todo) -> None:
+        """Have a load end without a model, now or, if it has begun, when it comes."""
+        if order.begun:
+            order.version.doomed = reason
+        else:
+            self.forget(order, reason, todo)
 
     def wake_watchers(self, version: Version, todo: Todo) -> None:
         """Wake those who wait for what becomes of a version."""

@@ -65,6 +65,8 @@ class RepositoryStatistics:
         loads: loads that gave a model.
         failures: loads that did not.
         evictions: models that were given up because memory was needed.
+        upgrades: models that a better backend has taken over.
+        reported: models that were reported to have failed at run time.
         releases: models that were released.
     """
 
@@ -83,6 +85,8 @@ class RepositoryStatistics:
     loads: int
     failures: int
     evictions: int
+    upgrades: int
+    reported: int
     releases: int
 
 
@@ -147,5 +151,7 @@ def figures_of(house: House) -> RepositoryStatistics:
         loads=counts.loads,
         failures=counts.failures,
         evictions=counts.evictions,
+        upgrades=counts.upgrades,
+        reported=counts.reported,
         releases=counts.releases,
     )

@@ -1,8 +1,8 @@
 """The transitions of the repository that are not one lease's: what came of loads, and new versions.
 
-Every method, here, in `wishes.py`, in `ways_out.py` and in `rooms.py`, is a few lines under the
-process lock that wait for nothing, do no I/O and call no code of a user's. What is to be done when
-the lock is free is in the `Todo`.
+Every method, here, in `wishes.py`, in `switching.py`, in `ways_out.py` and in `rooms.py`, is a few
+lines under the process lock that wait for nothing, do no I/O and call no code of a user's. What is
+to be done when the lock is free is in the `Todo`.
 
 The lock is that of the process, not one of the repository's own. The initializer asks the
 admission under it; and the garbage collector may, under any lock, close a coroutine that wants it.
@@ -20,6 +20,7 @@ from .budget import Sizes
 from .failure_memory import first_line, is_for_memory
 from .house import House
 from .records import Entry, Order, Version
+from .switching import Switching
 from .ways_out import WaysOut
 from .wishes import Wishes
 
@@ -31,13 +32,23 @@ class Keeper:
         house: what is shared.
         ways: how models go.
         wishes: who waits for which.
+        switching: which backend each is on.
         recreate: whether an old version goes first where two do not fit.
     """
 
-    def __init__(self, house: House, ways: WaysOut, wishes: Wishes, *, recreate: bool) -> None:
+    def __init__(
+        self,
+        house: House,
+        ways: WaysOut,
+        wishes: Wishes,
+        switching: Switching,
+        *,
+        recreate: bool,
+    ) -> None:
         self._house = house
         self._ways = ways
         self._wishes = wishes
+        self._switching = switching
         self._recreate = recreate
 
     # What came of a load
@@ -57,24 +68,46 @@ class Keeper:
             self._house.move(order.version, "loading")
 
     def landed(
-        self, order: Order, value: Any, candidate: Any, report: LoadReport, todo: Todo
+        self,
+        order: Order,
+        value: Any,
+        candidate: Any,
+        report: LoadReport,
+        todo: Todo,
+        *,
+        improvable: bool,
     ) -> None:
-        """A version is loaded: grant it to those who wait, or let it go if it is not wanted."""
+        """A version is loaded: grant it to those who wait, or let it go if it is not wanted.
+
+        Args:
+            order: its load.
+            value: the model.
+            candidate: what loaded it.
+            report: how it came to be loaded.
+            improvable: whether a better backend could load it some time.
+        """
         assert self._house.process.lock.mine()
         version, entry = order.version, order.version.entry
         now = self._house.clock()
         version.value, version.candidate, version.report = value, candidate, report
         version.loaded_at = version.idle_since = now
         version.load_seconds = report.load_seconds
+        version.place = len(report.attempts) - 1  # each backend up to it has had its turn
+        version.improvable = improvable
         version.sizes = _measured(order, report)
         self._house.end(order)
         self._house.rooms.budget.hold(version, version.sizes)
         self._house.counts.loads += 1
         entry.failures.forget()
-        entry.measured, entry.load_seconds = version.sizes, report.load_seconds
+        entry.measured.pop(version.place, None)
+        entry.measured[version.place] = version.sizes
+        entry.load_seconds = report.load_seconds
         self._house.tables.active[version] = None
         self._house.move(version, "active")
-        if version is entry.incoming:
+        if version is entry.incoming and order.purpose == "upgrade":
+            self._house.counts.upgrades += 1
+            self._take_over(version, f"upgraded to {report.backend}", todo)
+        elif version is entry.incoming:
             self._take_over(version, f"replaced by version {version.life.version}", todo)
         if version.doomed:
             self._ways.retire(version, version.doomed, todo)
@@ -83,6 +116,8 @@ class Keeper:
             self._wishes.grant(entry, version, todo)
             if not version.leases:
                 self._ways.idle(version, todo)
+            if version.ready:
+                self._switching.came_up(order, todo)
         self._house.wake_watchers(version, todo)
         self._house.rooms.come_back_under(todo)
         self._house.rooms.look_soon()
@@ -91,7 +126,8 @@ class Keeper:
         """A version did not load."""
         assert self._house.process.lock.mine()
         version, entry = order.version, order.version.entry
-        wanted = not (order.retry or version.doomed or self._house.closed)
+        upgrade = order.purpose == "upgrade"
+        wanted = not (order.retry or version.doomed or self._house.closed or upgrade)
         again = wanted and order.begun and is_for_memory(error)
         self._house.end(order)
         if again:
@@ -100,8 +136,10 @@ class Keeper:
         self._house.counts.failures += 1
         version.error = error
         self._house.move(version, "failed", first_line(error))
-        if not isinstance(error, ClosedError | MemoryBudgetError):
-            entry.failures.remember(error, self._house.clock())
+        if not (isinstance(error, ClosedError | MemoryBudgetError) or upgrade):
+            now = self._house.clock()
+            back_at = (entry.left_out.back_at(now) or now) if order.left_out else None
+            entry.failures.remember(error, now, back_at)
         self._without(version, error, todo)
 
     def _try_again(self, order: Order, todo: Todo) -> None:
@@ -115,6 +153,7 @@ class Keeper:
         entry = version.entry
         if version is entry.incoming:
             entry.incoming = None  # what serves goes on serving
+            self._switching.look_later(entry.current)
         elif version is entry.current and entry.incoming is not None:
             entry.current, entry.incoming = entry.incoming, None
         elif version is entry.current:
@@ -148,10 +187,11 @@ class Keeper:
             raise ClosedError(entry.name)
         overtaken, entry.incoming = entry.incoming, None
         if overtaken is not None and overtaken.order is not None:
-            self._wishes.give_up(overtaken.order, "another version is to come instead", todo)
+            self._house.give_up(overtaken.order, "another version is to come instead", todo)
         entry.failures.forget()
+        entry.left_out.forget()
         if version.config is not entry.config:
-            entry.measured = None  # that was of something else
+            entry.measured.clear()  # that was of something else
         entry.config, entry.kept = version.config, version.kept
         if entry.current.order is None and entry.current not in self._house.tables.active:
             entry.current = version
@@ -164,14 +204,14 @@ class Keeper:
         entry = version.entry
         old, entry.current, entry.incoming = entry.current, version, None
         if old.order is not None:
-            self._wishes.give_up(old.order, reason, todo)
+            self._house.give_up(old.order, reason, todo)
         elif old in self._house.tables.active:
             self._ways.retire(old, reason, todo)
 
     def make_way(self, order: Order, todo: Todo) -> bool:
         """Let the old version go before its new one comes, if that is the setting."""
         version, entry = order.version, order.version.entry
-        if version is not entry.incoming or not self._recreate:
+        if version is not entry.incoming or order.purpose == "upgrade" or not self._recreate:
             return False
         self._take_over(version, f"makes way for version {version.life.version}", todo)
         return True
@@ -203,12 +243,12 @@ class Keeper:
         self._let_go(entry, "it is not in the catalogue any more", todo)
 
     def _let_go(self, entry: Entry, reason: str, todo: Todo) -> None:
-        for version in filter(None, (entry.incoming, entry.current)):
+        versions, entry.incoming = (entry.incoming, entry.current), None
+        for version in filter(None, versions):
             if version.order is not None:
-                self._wishes.give_up(version.order, reason, todo)
+                self._house.give_up(version.order, reason, todo)
             elif version in self._house.tables.active:
                 self._ways.retire(version, reason, todo)
-        entry.incoming = None
         self._wishes.fail_waiting(entry, ModelUnavailableError(entry.name, reason, 0.0), todo)
 
     def close(self, todo: Todo) -> None:
@@ -233,6 +273,8 @@ class Keeper:
         for entry in self._house.each():
             entry.waiting.clear()
             entry.incoming = None
+            entry.threads = 0
+            self._switching.look_later(entry.current)
 
 
 def _measured(order: Order, report: LoadReport) -> Sizes:

@@ -144,7 +144,10 @@ class InitializerLoads:
         flight = begin()
         flight.model = order.version.entry.name  # not its path
         if flight.resolve is not None:
-            flight.resolve = partial(_existing, flight.resolve, flight.model, order.config)
+            flight.resolve = partial(_existing, flight.resolve, flight.model, order)
+        else:
+            assert flight.plan is not None
+            flight.plan = flight.plan.narrowed(order.left_out, order.before)
         flight.discarded = partial(self._discarded, order)
         order.seat = OrderSeat(order, self._landed)
         self._asked.expect(order)
@@ -202,7 +205,10 @@ class InitializerLoads:
         self, order: Order, flight: Flight, value: Any, error: Exception | None, todo: Todo
     ) -> None:
         if error is None:
-            self._keeper.landed(order, value, flight.candidate, flight.report(), todo)
+            report, plan = flight.report(), flight.plan
+            assert plan is not None
+            improvable = plan.improvable(len(report.attempts) - 1)
+            self._keeper.landed(order, value, flight.candidate, report, todo, improvable=improvable)
         else:
             assert isinstance(error, AnyloadError)
             self._keeper.failed(order, error, todo)
@@ -216,13 +222,16 @@ class InitializerLoads:
             self._ways.released(version, todo)
 
 
-def _existing(resolve: Callable[[], Resolved | Known], name: str, config: ModelConfig) -> Any:
+def _existing(resolve: Callable[[], Resolved | Known], name: str, order: Order) -> Resolved:
     """Read a model in a reader thread, unless there is nothing: what a catalogue names has to be.
 
     Raises:
         ModelNotFoundError: there is nothing at its path.
     """
-    path = config.model_path
+    path = order.config.model_path
     if path is not None and not os.path.lexists(path):
         raise ModelNotFoundError(name, f"there is no {path}")
-    return resolve()
+    found = resolve()
+    assert isinstance(found, Resolved)  # nobody else has it loaded already
+    found.plan = found.plan.narrowed(order.left_out, order.before)
+    return found

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from .._load.alarms import Alarm
 from .._load.flight import Sleeper
 from .budget import NOTHING, Sizes
 from .failure_memory import FailureMemory
+from .left_out import LeftOut
 from .states import Lifecycle
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Entry:
         kept: how it is kept.
         keep_alive: for how many seconds it is kept while nobody uses it.
         failures: what is remembered of its failures.
+        left_out: the backends that it does without for a while.
     """
 
     __slots__ = (
@@ -51,12 +53,14 @@ class Entry:
         "incoming",
         "keep_alive",
         "kept",
+        "left_out",
         "load_seconds",
         "measured",
         "name",
         "pinned",
         "retired",
         "stamp",
+        "threads",
         "waiting",
     )
 
@@ -67,12 +71,14 @@ class Entry:
         kept: KeptModel,
         keep_alive: float,
         failures: FailureMemory,
+        left_out: LeftOut,
     ) -> None:
         self.name = name
         self.config = config
         self.kept = kept
         self.keep_alive = keep_alive
         self.failures = failures
+        self.left_out = left_out
         self.generation = 1
         # Leases that were there at once; counted without the lock, so one may be missed.
         self.hits = 0
@@ -82,9 +88,11 @@ class Entry:
         self.incoming: Version | None = None
         self.retired: dict[Version, None] = {}
         self.waiting: dict[Asking, None] = {}
-        # Of the last load.
-        self.measured: Sizes | None = None
+        # What it held on each backend, by place in the priority; that of the last load is last.
+        self.measured: dict[int, Sizes] = {}
         self.load_seconds = 0.0
+        # Threads that are in a load of it, those past their limit included.
+        self.threads = 0
         # What its files were when it failed for good.
         self.stamp: object = None
 
@@ -96,6 +104,12 @@ class Entry:
     def version(self, config: ModelConfig, kept: KeptModel) -> Version:
         """Return another version of it, or another try at the same."""
         return Version(self, config, kept)
+
+    def again(self, version: Version) -> Version:
+        """Return another instance of a version that is loaded; it bears the same name."""
+        other = Version(self, version.config, version.kept)
+        other.life.version = version.life.version
+        return other
 
 
 class Version:
@@ -117,12 +131,15 @@ class Version:
         "entry",
         "error",
         "idle_since",
+        "improvable",
         "kept",
         "life",
         "load_seconds",
         "loaded_at",
         "order",
         "out",
+        "place",
+        "probe",
         "ready",
         "report",
         "sizes",
@@ -141,6 +158,11 @@ class Version:
         self.candidate: Any = None
         self.report: LoadReport | None = None
         self.error: AnyloadError | None = None
+        # The place of its backend in the priority, and whether one before it could load it some
+        # time; when that is looked at again.
+        self.place = 0
+        self.improvable = False
+        self.probe: Alarm | None = None
         # Its leases, one item each; whether more are given; whether nothing follows when the last
         # is back. They are looked at without the lock: see `ways_out.py`.
         self.out: list[None] = []
@@ -167,7 +189,7 @@ class Version:
         return len(self.out)
 
 
-Purpose = Literal["request", "preload", "swap"]
+Purpose = Literal["request", "preload", "swap", "upgrade"]
 
 
 class Order:
@@ -177,7 +199,10 @@ class Order:
         version: the version.
         number: its place in the order of arrival.
         priority: higher goes first.
-        purpose: who it is for: somebody who asks, a preload, or the place of another version.
+        purpose: who it is for: somebody who asks, a preload, the place of another version, or a
+            better backend.
+        left_out: the places in the backend priority that it does without, and why.
+        before: the place that it has to come before; None if any will do.
         retry: whether it is the second try, after memory ran out.
     """
 
@@ -185,9 +210,11 @@ class Order:
         "__weakref__",
         "after",
         "alarm",
+        "before",
         "config",
         "landing",
         "left",
+        "left_out",
         "need",
         "number",
         "priority",
@@ -206,13 +233,17 @@ class Order:
         number: int,
         priority: int,
         purpose: Purpose,
+        left_out: Mapping[int, str],
         *,
+        before: int | None = None,
         retry: bool = False,
     ) -> None:
         self.version = version
         self.number = number
         self.priority = priority
         self.purpose = purpose
+        self.left_out = left_out
+        self.before = before
         self.retry = retry
         # The initializer tells its admission of a load by its config: so each has one of its own.
         self.config = copy.copy(version.config)
@@ -240,6 +271,10 @@ class Order:
     def asked_for(self) -> bool:
         """Whether anybody waits for it, so that others may be evicted for it."""
         return self.purpose == "swap" or bool(self.version.entry.waiting)
+
+    def may_use(self, place: int) -> bool:
+        """Return whether it may try the backend at a place of the priority."""
+        return place not in self.left_out and (self.before is None or place < self.before)
 
     @property
     def begun(self) -> bool:

@@ -77,7 +77,7 @@ class Rooms:
         """Return whether an attempt of this load fits now; if not, room for it is made soon."""
         assert self._process.lock.mine()
         if order.need is None:
-            order.need = self._estimate(order.version, size)
+            order.need = self._estimate(order, size)
         need, room = self._to_come(order), self.budget.room()
         if not order.after and fits(need, room) and fits(need, self._left_for(order, room)):
             return True
@@ -96,6 +96,7 @@ class Rooms:
         """An attempt has started: what it needs is its from now on."""
         assert self._process.lock.mine()
         order.threads += 1
+        order.version.entry.threads += 1
         order.shares = max(order.shares, order.threads)
         self._unblock(order)
         self._put_down(order)
@@ -104,6 +105,7 @@ class Rooms:
         """A thread has left an attempt."""
         assert self._process.lock.mine()
         order.threads -= 1
+        order.version.entry.threads -= 1
         if order.settled:
             order.shares = order.threads
         self._put_down(order)
@@ -142,8 +144,11 @@ class Rooms:
         self._expecting.pop(order, None)
         self._alarms.cancel(order.alarm)
 
-    def _estimate(self, version: Version, size: int) -> Sizes:
-        return version.entry.measured or version.declared or {version.kept.device: size}
+    def _estimate(self, order: Order, size: int) -> Sizes:
+        version = order.version
+        # What it held on a backend that is not tried says nothing: that is another device.
+        known = [sizes for place, sizes in version.entry.measured.items() if order.may_use(place)]
+        return known[-1] if known else version.declared or {version.kept.device: size}
 
     def _to_come(self, order: Order) -> Sizes:
         """Return what one more attempt takes: nothing, if it takes over what the last one had."""
@@ -232,14 +237,12 @@ class Rooms:
         return plus(model.sizes for model in victims)
 
     def _refuse_preload(self, order: Order, missing: Sizes, todo: Todo) -> None:
-        """Refuse a preload for which there is no room, and will be none without evicting."""
+        """Refuse a load that nobody waits for, where there will be no room without evicting."""
         under_way = any(other.begun for other in self._tables.orders) or self._tables.releasing
         if not under_way:
-            self._refuse(
-                order,
-                f"{sizes_text(missing)} missing beside what is kept, and a preload evicts nothing",
-                todo,
-            )
+            short = f"{sizes_text(missing)} missing beside what is kept"
+            what = "an upgrade" if order.purpose == "upgrade" else "a preload"
+            self._refuse(order, f"{short}, and {what} evicts nothing", todo)
 
     def _refuse(self, order: Order, reason: str, todo: Todo) -> None:
         assert order.need is not None
@@ -304,7 +307,9 @@ class Rooms:
         idle = [
             version
             for version in self._tables.active
-            if self._candidate(version).standing == "idle" and devices & version.sizes.keys()
+            if version.entry is not order.version.entry  # it serves until its new version is there
+            and self._candidate(version).standing == "idle"
+            and devices & version.sizes.keys()
         ]
         for version in idle:
             self._landlord.evict(version, "evicted because memory ran out", todo)

@@ -82,11 +82,21 @@ class WaysOut:
         del self._house.tables.active[version]
         version.entry.retired[version] = None
         self._house.alarms.cancel(version.alarm)
+        self._house.alarms.cancel(version.probe)
+        self._give_up_upgrade(version, todo)
         if version.leases:
             self._house.move(version, "draining", reason)
             self._house.tables.draining[version] = None
         else:
             self._release(version, reason, todo)
+
+    def _give_up_upgrade(self, version: Version, todo: Todo) -> None:
+        """What serves goes: a better one in its place would be loaded for nobody."""
+        entry = version.entry
+        order = None if entry.incoming is None else entry.incoming.order
+        if version is entry.current and order is not None and order.purpose == "upgrade":
+            entry.incoming = None
+            self._house.give_up(order, "what it was to replace has gone", todo)
 
     def _release(self, version: Version, reason: str, todo: Todo) -> None:
         self._house.move(version, "releasing", reason)

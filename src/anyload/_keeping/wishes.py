@@ -134,10 +134,12 @@ class Wishes:
         purpose: Purpose,
         todo: Todo,
         *,
+        before: int | None = None,
         retry: bool = False,
     ) -> Order:
-        """Have a version loaded."""
-        order = Order(version, next(self._house.numbers), priority, purpose, retry=retry)
+        """Have a version loaded, by the backends that are not left out now."""
+        number, left_out = next(self._house.numbers), version.entry.left_out.at(self._house.clock())
+        order = Order(version, number, priority, purpose, left_out, before=before, retry=retry)
         version.order = order
         self._house.tables.orders[order] = None
         self._house.move(version, "queued")
@@ -159,7 +161,7 @@ class Wishes:
         order = entry.current.order
         if order is None or order.begun or order.purpose != "request" or entry.waiting:
             return  # what has begun runs to its end, and is kept
-        self.forget(order, "nobody waits for it any more", todo)
+        self._house.forget(order, "nobody waits for it any more", todo)
 
     def grant(self, entry: Entry, version: Version, todo: Todo) -> None:
         """Give those who wait their leases of a version that has just come."""
@@ -176,18 +178,3 @@ class Wishes:
             asking.failure = again(error)
             todo.wakes.append(asking)
         entry.waiting.clear()
-
-    def forget(self, order: Order, reason: str, todo: Todo) -> None:
-        """Give up a load that has not begun."""
-        order.left = True
-        self._house.loads.leave(order, todo)
-        self._house.end(order)
-        self._house.move(order.version, "unloaded", reason)
-        self._house.wake_watchers(order.version, todo)
-
-    def give_up(self, order: Order, reason: str, todo: Todo) -> None:
-        """Have a load end without a model, now or, if it has begun, when it comes."""
-        if order.begun:
-            order.version.doomed = reason
-        else:
-            self.forget(order, reason, todo)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..contracts import Backend
 from ..registry import Implementation
@@ -45,10 +45,17 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """A backend that will not be tried, and why."""
+    """A backend that will not be tried, and why.
+
+    Args:
+        backend_type: its type.
+        reason: why, for a person to read.
+        lasting: whether that will be so the next time too, as far as can be told.
+    """
 
     backend_type: str
     reason: str
+    lasting: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,25 @@ class Plan:
     def skipped(self) -> tuple[Skip, ...]:
         """The steps that would not."""
         return tuple(step for step in self.steps if isinstance(step, Skip))
+
+    def narrowed(self, left_out: Mapping[int, str], end: int | None = None) -> Plan:
+        """Return this plan with fewer backends to try; a place is one in the backend priority.
+
+        Args:
+            left_out: the places of those to skip this time, and why.
+            end: the place of the first that is not even to be named, and of all behind it.
+        """
+        steps = tuple(
+            Skip(step.backend_type, left_out[place], lasting=False)
+            if place in left_out and isinstance(step, Candidate)
+            else step
+            for place, step in enumerate(self.steps[:end])
+        )
+        return self if steps == self.steps else replace(self, steps=steps)
+
+    def improvable(self, place: int) -> bool:
+        """Return whether a backend before this place of the priority could load it some time."""
+        return not all(isinstance(step, Skip) and step.lasting for step in self.steps[:place])
 
     def __str__(self) -> str:
         lines = [f"{self.model} (module {self.module_id!r})"]
@@ -109,24 +135,23 @@ def make_plan(
     for place, choice in enumerate(choices):
         backend_type = choice.backend.backend_type
         implementation = implementations.get(backend_type)
+        if implementation is None:
+            known = ", ".join(sorted(implementations))
+            never = f"module {module_id!r} has no {backend_type} implementation (it has {known})"
+        else:
+            never = _foreign(implementation, model_backend)
         if place in unavailable:
-            steps.append(Skip(backend_type, unavailable[place]))
-        elif implementation is None:
-            steps.append(Skip(backend_type, _missing(module_id, backend_type, implementations)))
-        elif (
-            model_backend is not None
-            and model_backend not in implementation.supported_load_backends
-        ):
-            supported = ", ".join(sorted(implementation.supported_load_backends))
-            reason = f"made with {model_backend}; {implementation.name} loads models of {supported}"
-            steps.append(Skip(backend_type, reason))
+            steps.append(Skip(backend_type, unavailable[place], lasting=bool(never)))
+        elif never or implementation is None:
+            steps.append(Skip(backend_type, never))
         else:
             steps.append(Candidate(choice, implementation))
     return Plan(module_id, tuple(steps), accepted)
 
 
-def _missing(
-    module_id: str, backend_type: str, implementations: Mapping[str, Implementation]
-) -> str:
-    known = ", ".join(sorted(implementations))
-    return f"module {module_id!r} has no {backend_type} implementation (it has {known})"
+def _foreign(implementation: Implementation, model_backend: str | None) -> str:
+    """Return why a class never loads what was made with a backend; empty where it may."""
+    if model_backend is None or model_backend in implementation.supported_load_backends:
+        return ""
+    supported = ", ".join(sorted(implementation.supported_load_backends))
+    return f"made with {model_backend}; {implementation.name} loads models of {supported}"
