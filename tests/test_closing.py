@@ -105,6 +105,30 @@ class TestAclose:
             assert type(await calls.result("m")) is ClosedError
         await settled(initializer)
 
+    async def test_sets_the_flag_inside_the_load_of_another(self, gate: Gate) -> None:
+        """So is one on the thread of another initializer's load, which goes on."""
+        untold = list[ModelConfig]()
+
+        def load(config: ModelConfig) -> None:
+            gate.enter()
+            check_cancelled()
+            untold.append(config)
+
+        inner = Initializer(registry_of(m=does(load)))
+        nested = does(lambda config: inner.init_sync(ModelConfig("m")))
+        async with Initializer(registry_of(outer=nested)) as outer:
+            async with create_task_group() as tasks:
+                calls = Calls(tasks)
+                calls.start("outer", outer, ModelConfig("outer"))
+                await gate.entered()
+                await inner.aclose(grace=0)
+                gate.open()
+                error = await calls.result("outer")
+            assert isinstance(error.attempts[0].error, ClosedError)
+            assert untold == []
+            await settled(outer)
+        await settled(inner)
+
     async def test_twice_and_at_once(self) -> None:
         """It may be called again, and by several tasks at a time."""
         gate = Gate()
@@ -303,6 +327,22 @@ class TestAclose:
         with anyio.fail_after(20):
             await initializer.aclose(grace=0.1)
         hang.open()
+        await settled(initializer)
+
+    async def test_waits_for_a_release_that_has_yet_to_begin(self) -> None:
+        """A discarded model whose group a hung release holds keeps its share of the grace."""
+        hang = Gate()
+        module = returns_at_once(exclusive_group="g", release=lambda model: hang.enter())
+        initializer = Initializer(registry_of(m=module), release_timeout=0.05)
+        async with initializer.init_each([ModelConfig("m"), ModelConfig("m")]):
+            await until(lambda: initializer.statistics().loaded == 2)
+        await until(lambda: initializer.statistics().abandoned == 1)
+        async with create_task_group() as tasks:
+            tasks.start_soon(initializer.aclose, PATIENCE)
+            await until(lambda: "closed" in repr(initializer))
+            assert initializer._core.closing.stage == "draining"
+            hang.open()
+        assert hang.count == 2
         await settled(initializer)
 
     @pytest.mark.parametrize("cap", [0, 4])

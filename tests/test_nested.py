@@ -154,6 +154,45 @@ class TestInline:
             gate.open()
             await settled(initializer)
 
+    async def test_who_is_not_wanted_any_more_leaves_it_to_the_workers(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A flight starts elsewhere if the load that could have run it inside has to stop."""
+        site, held, looks, gate = Site(), Gate(), Gate(), Gate()
+        looks.let_through()  # the first look finds the group held; the second comes too late
+        site.module("holder", held.enter, exclusive_group="left")
+        grouped = site.module("b", lambda: None, exclusive_group="left")
+        look = Inside.look
+
+        def late_look(inside: Inside, seat: Any, parent: Any) -> Any:
+            looks.enter()
+            return look(inside, seat, parent)
+
+        monkeypatch.setattr(Inside, "look", late_look)
+
+        def parent() -> None:
+            try:
+                site.inner("b")
+            finally:
+                gate.enter()
+
+        site.module("a", parent)
+        async with site.opens() as initializer, create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("holder", initializer, ModelConfig("holder"), key="holder")
+            await held.entered()
+            caller = Caller(tasks, initializer, ModelConfig("a"), key="a")
+            await until(lambda: initializer.statistics().queued == 1)
+            calls.start("b", initializer, ModelConfig("b"), key="b")
+            await until(lambda: initializer.statistics().waiters == 4)
+            held.open()
+            await calls.result("holder")
+            await caller.cancel()
+            looks.open()
+            assert isinstance(await calls.result("b"), grouped)
+            gate.open()
+            await settled(initializer)
+
     async def test_its_error_reaches_the_parent(self) -> None:
         """A nested load that fails raises its LoadError inside the parent's load."""
         site = Site()
