@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from anyio import CancelScope, Event
+from anyio import CancelScope, Event, create_task_group
 from anyio.abc import TaskGroup
-from calls import two_backends
+from calls import Calls, two_backends
 
 from anyload import AnyloadError, Initializer, LoadError, Registry
+from anyload.testing import Gate
 
 
 def registry_of(**modules: type) -> Registry:
@@ -35,6 +36,10 @@ def model_on_disk(parent: Path, module_id: str = "m", name: str | None = None) -
     return str(directory)
 
 
+LIMIT = 30.0
+"""A limit that no load comes to by itself, in seconds; see `error_of_late`."""
+
+
 def let_pass(initializer: Initializer, seconds: float) -> None:
     """Have an initializer act, now, on the limits that will have passed in so many seconds."""
     core = initializer._core
@@ -44,6 +49,23 @@ def let_pass(initializer: Initializer, seconds: float) -> None:
         core.ring()
     finally:
         core.clock = clock
+
+
+async def error_of_late(
+    initializer: Initializer, model: Any, gate: Gate, **options: Any
+) -> AnyloadError:
+    """Load, have its limit pass once it has come to the gate, and return what it ends with.
+
+    A limit that is really short may be over before the thread has come anywhere.
+    """
+    async with create_task_group() as tasks:
+        calls, come = Calls(tasks), gate.count
+        calls.start("it", initializer, model, **options)
+        await gate.entered(come + 1)
+        let_pass(initializer, 2 * LIMIT)
+        error = await calls.result("it")
+    assert isinstance(error, AnyloadError), error
+    return error
 
 
 class Caller:
