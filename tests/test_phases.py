@@ -3,15 +3,49 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 import pytest
-from scenes import registry_of
+from anyio import create_task_group
+from calls import GPU_THEN_LOCAL, Calls, does
+from scenes import let_pass, registry_of, registry_of_two
 from test_prepare import prepares
 
-from anyload import AnyloadError, Backend, Initializer, LoadReport, ModelConfig, Registry
-from anyload.events import Event, Failed, Loaded, Prepared, Preparing, Queued, Started
-from anyload.testing import FakeModel, returns_at_once, settled
+from anyload import (
+    AnyloadError,
+    Backend,
+    Initializer,
+    LoadReport,
+    ModelConfig,
+    Registry,
+    report_progress,
+)
+from anyload.errors import describe
+from anyload.events import (
+    Abandoned,
+    AttemptEnded,
+    Discarded,
+    Event,
+    Failed,
+    Loaded,
+    Prepared,
+    Preparing,
+    Progress,
+    Queued,
+    Started,
+    ThreadEnded,
+)
+from anyload.testing import (
+    PATIENCE,
+    FakeModel,
+    Gate,
+    raises,
+    returns_at_once,
+    settled,
+    waits_at,
+)
 
 
 class Heard:
@@ -74,6 +108,83 @@ async def test_a_step_that_raises_is_told_of_with_its_error() -> None:
     (prepared,) = [event for event in heard.events if isinstance(event, Prepared)]
     assert prepared.what == "start() of backend FRAGILE"
     assert prepared.error == "OSError: no driver"
+
+
+async def test_each_event_of_a_load_says_what_happened() -> None:
+    """Two backends' turns, told of in their order, with all that there is to say of each."""
+    heard, threads = Heard(), list[int]()
+
+    def loads(config: ModelConfig) -> None:
+        threads.append(threading.get_ident())
+        report_progress(0.5, stage="reading")
+
+    registry = registry_of_two(raises(lambda: ValueError("torn")), does(loads))
+    options: dict[str, Any] = {"backend_priority": GPU_THEN_LOCAL, "hooks": [heard]}
+    before = monotonic()
+    async with Initializer(registry, **options) as initializer:
+        await initializer.init(ModelConfig("m"))
+        await settled(initializer)
+    report = heard.report()
+    first, second = report.attempts
+    told = [replace(event, at=0.0) for event in heard.events]
+    started = told[1]
+    assert isinstance(started, Started)
+    assert told == [
+        Queued("m", 0.0, "GPU"),
+        Started("m", 0.0, "GPU", started.thread),
+        AttemptEnded("m", 0.0, first),
+        Queued("m", 0.0, "LOCAL"),
+        Started("m", 0.0, "LOCAL", *threads),
+        Progress("m", 0.0, "LOCAL", 0.5, "reading"),
+        AttemptEnded("m", 0.0, second),
+        Loaded("m", 0.0, report),
+    ]
+    times = [before, *(event.at for event in heard.events), monotonic()]
+    assert times == sorted(times)
+    assert report.total_seconds <= monotonic() - before
+    assert report.load_seconds == sum(turn.load_seconds or 0.0 for turn in report.attempts)
+    assert report.queue_seconds == sum(turn.queue_seconds for turn in report.attempts)
+
+
+async def test_each_event_of_a_late_load_says_what_happened(gate: Gate) -> None:
+    """Who it was, where its thread is, how long that has been there, and why its model goes."""
+    heard, hang = Heard(), Gate()
+    module = waits_at(gate, release=lambda model: hang.enter())
+    backends = [{"type": "LOCAL", "timeout": PATIENCE}]
+    options: dict[str, Any] = {"backend_priority": backends, "release_timeout": PATIENCE}
+    before = monotonic()
+    async with (
+        Initializer(registry_of(m=module), hooks=[heard], **options) as initializer,
+        create_task_group() as tasks,
+    ):
+        calls = Calls(tasks)
+        calls.start("m", initializer, ModelConfig("m"))
+        await gate.entered()
+        let_pass(initializer, PATIENCE)
+        error = await calls.result("m")
+        gate.open()
+        await hang.entered()
+        let_pass(initializer, PATIENCE)
+        hang.open()
+        await settled(initializer)
+    (attempt,) = heard.report().attempts
+    told = [replace(event, at=0.0) for event in heard.events[2:]]
+    load, _, _, ended, _, release = told
+    assert isinstance(load, Abandoned)
+    assert isinstance(ended, ThreadEnded)
+    assert isinstance(release, Abandoned)
+    assert told == [
+        Abandoned("m", 0.0, "LOCAL", load.stack),
+        AttemptEnded("m", 0.0, attempt),
+        Failed("m", 0.0, heard.report(), describe(error)),
+        ThreadEnded("m", 0.0, "LOCAL", ended.age, ""),
+        Discarded("m", 0.0, "LOCAL", "it came after its limit"),
+        Abandoned("m", 0.0, "LOCAL", release.stack),
+    ]
+    assert " enter\n" in load.stack
+    assert " enter\n" in release.stack
+    assert 0.0 <= ended.age <= monotonic() - before
+    assert before <= min(event.at for event in heard.events)
 
 
 async def test_the_report_says_how_long_the_warm_up_took() -> None:
