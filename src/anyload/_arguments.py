@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from ._bench.tables import BENCH_KEYS
+from ._listing import LISTING_KEYS
 from ._tables import JSON_KEYS
 from ._terminal import importable
 
@@ -17,18 +18,21 @@ exit codes:
        doctor: every model loads, and what its module declares is enough
   1    that is not so of at least one
   2    the command line or the configuration cannot be used
-  130  interrupted, as by Ctrl-C; 143 by SIGTERM, of doctor and bench
+  130  interrupted, as by Ctrl-C; 143 by SIGTERM, of doctor and bench; load --keep is ended by
+       either, and what it ends with is as of load
 
 The result is on stdout; progress, warnings and errors are on stderr. With exit code 2 or 130
 there is no result.
 
 {JSON_KEYS}
+{LISTING_KEYS}
 {BENCH_KEYS}"""
 
 ONLY_FOR = (
     (("doctor",), ("rounds", "examine")),
     (("bench",), ("repeats", "at_once", "compare", "measure", "turn")),
     (("doctor", "bench"), ("timeout",)),
+    (("load",), ("keep",)),
     (("load", "bench"), ("timeline", "trace")),
 )
 """Which options are for which commands only."""
@@ -61,6 +65,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--json", action="store_true", help="one JSON document instead of a table")
     add("--loop", type=_loop, default="asyncio", help="asyncio (the default), uvloop or trio")
     add("--name", default="default", help="which initializer of a caikit file; default: default")
+    add = parser.add_argument_group("load only").add_argument
+    what = "keep the models in a repository, and show what changes, until Ctrl-C or SIGTERM"
+    add("--keep", action="store_true", default=None, help=what)
     add = parser.add_argument_group("load and bench only").add_argument
     add("--timeline", metavar="HTML", help="write a picture of it: one file, for a browser")
     add("--trace", metavar="JSON", help="write Chrome trace events of it, for Perfetto")
@@ -85,6 +92,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             if args.command not in commands and getattr(args, option) is not None:
                 name = option.replace("_", "-")
                 parser.error(f"--{name} is for {' and '.join(commands)} only")
+    if args.keep and (args.timeline or args.trace):
+        parser.error("--keep goes with neither --timeline nor --trace")
     args.models = [*args.models, *(args.model or ())]
     args.rounds = args.rounds or ROUNDS
     args.repeats = args.repeats or REPEATS

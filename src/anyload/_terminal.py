@@ -44,19 +44,65 @@ def write_json(out: TextIO, document: dict[str, Any]) -> None:
     out.write("\n")
 
 
+def write_line(out: TextIO, line: str) -> None:
+    """Write a line of the result for somebody who waits for it.
+
+    Raises:
+        BrokenPipeError: who read it has gone.
+    """
+    try:
+        out.write(line + "\n")
+        out.flush()
+    except BrokenPipeError:
+        # What is still in the buffer goes nowhere, and is no error again when it is closed.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, out.fileno())
+        os.close(nowhere)
+        raise
+
+
 def write_table(out: TextIO, columns: Row, rows: Sequence[Row]) -> None:
     """Write a table, drawn where that can be seen."""
-    if not (out.isatty() and importable("rich")):
+    if drawn_on(out):
+        _console(out).print(_drawn(columns, rows))
+    else:
         out.write(plain_table(columns, rows) + "\n")
-        return
+
+
+def drawn_on(out: TextIO) -> bool:
+    """Return whether tables can be drawn there, and seen."""
+    return out.isatty() and importable("rich")
+
+
+def _console(out: TextIO) -> Any:
     from rich.console import Console
+
+    # What is shown are names and errors of others: no markup in them is meant.
+    return Console(file=out, markup=False, emoji=False, highlight=False)
+
+
+def _drawn(columns: Row, rows: Sequence[Row]) -> Any:
     from rich.table import Table
 
     table = Table(*columns)
     for row in rows:
         table.add_row(*row)
-    # The cells are names and errors of others: no markup in them is meant.
-    Console(file=out, markup=False, emoji=False, highlight=False).print(table)
+    return table
+
+
+@contextmanager
+def live_table(out: TextIO, columns: Row) -> Iterator[Callable[[Sequence[Row]], None]]:
+    """Yield what to call with the rows of a table that changes: it is drawn in its place.
+
+    It needs rich, and a terminal; see `drawn_on`.
+    """
+    from rich.live import Live
+
+    # What modules print stays where it goes.
+    with Live(
+        console=_console(out), auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+    ) as live:
+        yield lambda rows: live.update(_drawn(columns, rows), refresh=True)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from typing import Any, TextIO
@@ -38,14 +39,16 @@ from ._tables import (
     plan_rows,
 )
 from ._terminal import progress, stdout_reserved, tell, write_json, write_table
+from ._watching import Changes, showing, watch
 from .bench import turned
 from .bulk import LoadOutcome
 from .doctor import Doctor
-from .errors import AnyloadError, ConfigError, Problem
+from .errors import AnyloadError, BulkLoadError, ConfigError, Problem
 from .initializer import Initializer
 from .recorder import Recorder
 from .registry import Registry
 from .reports import StuckLoad, seconds
+from .repository import ModelRepository
 
 OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -93,6 +96,8 @@ def _run(args: argparse.Namespace, out: TextIO) -> int:
 
 
 def _load(args: argparse.Namespace, out: TextIO) -> int:
+    if args.keep:
+        return _keep(args, out)
     recorder = Recorder() if args.timeline or args.trace else None
     initializer, names = _open(args, recorder)
     gather = partial(_load_all, initializer, names, recorder)
@@ -115,6 +120,30 @@ def _load(args: argparse.Namespace, out: TextIO) -> int:
     for load in abandoned:
         tell(f"warning: still running: {load}")
     return OK if loaded == len(outcomes) else FAILED
+
+
+def _keep(args: argparse.Namespace, out: TextIO) -> int:
+    changes = Changes()
+    with _refusing():
+        models = ModelRepository.from_config(
+            args.config, registry=_registry(), name=args.name, hooks=[changes]
+        )
+        names = _names(args, models.initializer)
+    began, loaded = time.monotonic(), list[str]()
+
+    def landed(error: BulkLoadError | None) -> None:
+        failed = {} if error is None else error.failed
+        for why in failed.values():
+            tell(f"error: {error_text(why)}")
+        loaded.extend(name for name in names if name not in failed)
+        took = seconds(time.monotonic() - began)
+        tell(f"{len(loaded)} of {len(names)} models loaded in {took}; Ctrl-C ends it")
+
+    with showing(models, names, out, as_json=args.json) as show:
+        gather = partial(watch, models, names, changes, show, landed, GRACE_SECONDS)
+        for load in _on_loop(args.loop, gather):
+            tell(f"warning: still running: {load}")
+    return OK if len(loaded) == len(names) else FAILED
 
 
 def _draw(recorder: Recorder, args: argparse.Namespace) -> None:
@@ -254,19 +283,34 @@ def _open(
 ) -> tuple[Initializer, tuple[str, ...]]:
     """Return the configured initializer and the models that are asked for."""
     hooks = [] if recorder is None else [recorder]
+    with _refusing():
+        initializer = Initializer.from_config(
+            args.config, registry=_registry(), name=args.name, hooks=hooks
+        )
+        return initializer, _names(args, initializer)
+
+
+def _registry() -> Registry:
     registry = Registry.discover()
     for plugin in registry.broken_plugins:
         tell(f"warning: plug-in {plugin.name} of {plugin.group} is left out: {plugin.reason}")
+    return registry
+
+
+def _names(args: argparse.Namespace, initializer: Initializer) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(args.models)) or initializer.catalogue
+    if not names:
+        raise ConfigError(args.config, [Problem("models", "empty, and no NAME is given")])
+    return names
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Have whatever is wrong with a configuration end the command."""
     try:
-        initializer = Initializer.from_config(
-            args.config, registry=registry, name=args.name, hooks=hooks
-        )
-        names = tuple(dict.fromkeys(args.models)) or initializer.catalogue
-        if not names:
-            raise ConfigError(args.config, [Problem("models", "empty, and no NAME is given")])
+        yield
     except Exception as error:  # a backend of the user's is made here, and may raise anything
         raise _Refusal(f"error: {error_text(error)}") from error
-    return initializer, names
 
 
 def _require_writable(path: str) -> None:
@@ -304,6 +348,7 @@ def _on_loop(loop: str, gather: Callable[[], Any]) -> Any:
             return anyio.run(gather, backend="trio")
         return anyio.run(gather, backend_options={"use_uvloop": loop == "uvloop"})
     except BaseExceptionGroup as group:
-        if group.subgroup(KeyboardInterrupt) is None:
+        # Where nobody reads what is shown any more, that is as good as Ctrl-C.
+        if group.subgroup((KeyboardInterrupt, BrokenPipeError)) is None:
             raise
         raise KeyboardInterrupt from None

@@ -180,11 +180,14 @@ class ModelRepository:
         async with self.lease(name, priority=priority):
             pass
 
-    async def load_preloaded(self) -> dict[str, LoadReport]:
+    async def load_preloaded(self, names: Iterable[str] | None = None) -> dict[str, LoadReport]:
         """Load what the configuration has ``preload`` or ``required``, by priority.
 
         Requests go before. Nothing is evicted for a preload; one that has no room is an error.
         Cancelling it stops waiting; the loads go on.
+
+        Args:
+            names: what to load instead.
 
         Returns:
             The report of each load, by name.
@@ -193,7 +196,7 @@ class ModelRepository:
             BulkLoadError: some did not load; it is raised when every load has ended.
             ClosedError: the repository is closed.
         """
-        return await load_preloaded(self._core)
+        return await load_preloaded(self._core, names)
 
     async def unload(self, name: str, *, drain_timeout: float | None = None) -> None:
         """Let a model go, and wait until it is gone: no lease of it is given any more.

@@ -286,8 +286,9 @@ class TestMemory:
             a = Leasing(tasks, models, "a")
             await a.has_it()
             b = Leasing(tasks, models, "b")
-            await until(lambda: models.status("b").phase == "waiting")
-            assert "'a' is leased (1 KiB)" in models.status("b").reason
+            # What is in the way is known a moment after that something is.
+            await until(lambda: "'a' is leased (1 KiB)" in models.status("b").reason)
+            assert models.status("b").phase == "waiting"
             figures = models.initializer.statistics()
             assert figures.free_slots == figures.slots
             assert b.model is None
@@ -667,6 +668,20 @@ class TestQueue:
             models.forget_failure("b")
             assert set(await models.load_preloaded()) == {"a", "b", "c"}
             assert "d" not in shelf.loads
+
+    async def test_preloads_by_name(self) -> None:
+        """What is named is loaded in place of what the configuration says, by its priority."""
+        shelf = Shelf()
+        how: dict[str, Any] = {"a": {"preload": True}, "c": {"priority": 1}}
+        async with shelf.repository(
+            "a", "b", "c", max_concurrent_loads=1, repository=how
+        ) as models:
+            assert list(await models.load_preloaded(["b", "c", "b"])) == ["c", "b"]
+            assert shelf.loads == ["c", "b"]
+            with pytest.raises(BulkLoadError) as caught:
+                await models.load_preloaded(["b", "nobody"])
+            assert list(caught.value.models) == ["b"]
+            assert isinstance(caught.value.failed["nobody"], ModelNotFoundError)
 
     async def test_a_preload_that_is_unloaded(self) -> None:
         """A preload that is given up before it starts did not load, and why is told."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
+
 from .._load.failures import anew
 from ..errors import AnyloadError, BulkLoadError, ClosedError, ModelUnavailableError
 from ..reports import LoadReport
@@ -10,9 +13,9 @@ from .records import Version
 from .waiting import become
 
 
-async def load_preloaded(core: KeepingCore) -> dict[str, LoadReport]:
+async def load_preloaded(core: KeepingCore, names: Iterable[str] | None) -> dict[str, LoadReport]:
     """Load every preload, and wait for all; see `ModelRepository.load_preloaded`."""
-    versions, errors = _begin(core)
+    versions, errors = _begin(core, names)
     reports: dict[str, LoadReport] = {}
     for name, version in versions.items():
         await become(core, version, over)
@@ -27,21 +30,30 @@ async def load_preloaded(core: KeepingCore) -> dict[str, LoadReport]:
     return reports
 
 
-def _begin(core: KeepingCore) -> tuple[dict[str, Version], dict[str, Exception]]:
+def _begin(
+    core: KeepingCore, names: Iterable[str] | None
+) -> tuple[dict[str, Version], dict[str, Exception]]:
     """Have every preload loaded; return the versions to wait for, and what cannot be tried."""
     versions: dict[str, Version] = {}
     errors: dict[str, Exception] = {}
     with core.step() as todo, core.lock:
         if core.house.closed:
             raise ClosedError("the preloads")
-        entries = core.house.each()
-        wanted = [entry for entry in entries if entry.kept.preload or entry.kept.required]
-        for entry in sorted(wanted, key=lambda entry: -entry.kept.priority):
+        if names is None:
+            entries = core.house.each()
+            names = [one.name for one in entries if one.kept.preload or one.kept.required]
+        for name in sorted(dict.fromkeys(names), key=partial(_urgency, core)):
             try:
-                versions[entry.name] = core.wishes.preload(entry.name, todo)
+                versions[name] = core.wishes.preload(name, todo)
             except AnyloadError as error:
-                errors[entry.name] = error
+                errors[name] = error
     return versions, errors
+
+
+def _urgency(core: KeepingCore, name: str) -> int:
+    """Return what is lower for what goes first."""
+    entry = core.house.tables.entries.get(name)
+    return 0 if entry is None else -entry.kept.priority
 
 
 def over(version: Version) -> bool:
