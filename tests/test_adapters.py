@@ -24,6 +24,8 @@ from anyload import (
     Registry,
     WrongDeviceError,
 )
+from anyload._cards import card_memory
+from anyload._keeping.meter import SystemMeter
 from anyload.adapters import _framework as framework
 from anyload.adapters._first_run import first_run
 from anyload.adapters._memory import give_back_memory
@@ -39,7 +41,12 @@ class Driver:
         self.open = 0
         self.nvmlInit_v2 = lambda: self._init(works)
         self.nvmlDeviceGetCount_v2 = self._count
+        self.nvmlDeviceGetHandleByIndex_v2 = self._by_index
+        self.nvmlDeviceGetHandleByUUID = self._by_identifier
+        self.nvmlDeviceGetMemoryInfo = self._memory
         self.nvmlShutdown = self._shutdown
+        self.sizes = [1000 * (1 + one) for one in range(cards)]
+        self.identifiers: dict[bytes, int] = {}
 
     def _init(self, works: bool) -> int:
         self.open += works
@@ -48,6 +55,20 @@ class Driver:
     def _count(self, into: Any) -> int:
         into._obj.value = self.cards
         return 0
+
+    def _by_index(self, index: int, into: Any) -> int:
+        into._obj.value = 1 + index  # no null pointer
+        return 0
+
+    def _by_identifier(self, identifier: bytes, into: Any) -> int:
+        into._obj.value = 1 + self.identifiers.get(identifier, -1)
+        return 0 if identifier in self.identifiers else 6
+
+    def _memory(self, handle: Any, into: Any) -> int:
+        assert self.open
+        size = self.sizes[handle.value - 1]
+        into._obj.total = size
+        return 0 if size else 999
 
     def _shutdown(self) -> None:
         self.open -= 1
@@ -126,6 +147,40 @@ class TestCuda:
     def test_is_discovered(self) -> None:
         """It comes with anyload and needs no extra."""
         assert Registry.discover().backend_types["CUDA"] is CudaBackend
+
+
+class TestCards:
+    def test_a_card_s_memory(self, driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is told by the number that CUDA gives the card, and the driver is left as it was."""
+        library = Driver(2)
+        driver(library)
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+        assert [card_memory(number) for number in range(3)] == [1000, 2000, None]
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+        assert [card_memory(number) for number in range(2)] == [2000, None]
+        library.sizes[1] = 0
+        assert card_memory(0) is None
+        assert SystemMeter().total("cuda:0") is None
+        library.identifiers[b"GPU-8932f937"] = 0
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8932f937,GPU-0")
+        assert [card_memory(number) for number in range(2)] == [1000, None]
+        assert SystemMeter().total("cuda:0") == 1000
+        assert library.open == 0
+
+    def test_cards_that_differ(self, driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where CUDA counts the fastest first, it is told only if all cards have as much."""
+        library = Driver(2)
+        driver(library)
+        monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+        assert card_memory(0) is None
+        library.sizes = [1000, 1000]
+        assert [card_memory(number) for number in range(2)] == [1000, 1000]
+
+    @pytest.mark.parametrize("library", [None, Driver(1, works=False)])
+    def test_without_a_driver(self, library: Driver | None, driver: Any) -> None:
+        """A machine without one has no card whose memory could be told."""
+        driver(library)
+        assert card_memory(0) is None
 
 
 class TestRequire:

@@ -23,7 +23,7 @@ ADAPTERS = (
 )
 
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("words", ("_text", "reports", "errors", "_out_of_memory", "events")),
+    ("words", ("_text", "reports", "errors", "_out_of_memory", "_cards", "events")),
     (
         "contracts",
         (

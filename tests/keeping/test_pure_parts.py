@@ -247,7 +247,8 @@ class TestMeter:
         assert SystemMeter((str(limit), "/nowhere")).total("cpu") == whole
         limit.write_text("1048576\n")
         assert SystemMeter((str(limit),)).total("cpu") == 2**20
-        assert SystemMeter().total("cuda:0") is None
+        assert SystemMeter().total("tpu") is None
+        assert SystemMeter().total("cuda:9999") is None
 
     def test_limits(self) -> None:
         """A share is of what there is; where that cannot be told it is an error."""

@@ -16,6 +16,7 @@ from anyload import (
     AnyloadError,
     BulkLoadError,
     ClosedError,
+    ConfigError,
     DrainTimeoutError,
     LoadError,
     MemoryBudgetError,
@@ -26,7 +27,7 @@ from anyload import (
 )
 from anyload.events import StateChanged
 from anyload.repository import ModelRepository
-from anyload.testing import FakeClock, Gate, until
+from anyload.testing import FakeClock, FakeMeter, Gate, until
 
 
 class Leasing:
@@ -315,6 +316,20 @@ class TestMemory:
             await big.has_it()
             await big.give_back()
         await emptied(models)
+
+    async def test_a_share_of_a_card(self) -> None:
+        """A budget may be a share of what a card has."""
+        meter = FakeMeter(cuda_0=2560)
+        how: dict[str, Any] = {name: {"device": "cuda:0"} for name in "abc"}
+        how["budget"] = {"cuda:0": 0.8}
+        async with Shelf().repository("a", "b", "c", meter=meter, repository=how) as models:
+            assert models.statistics().budget == {"cuda:0": 2048}
+            for name in "abc":
+                await models.load(name)
+            assert models.statistics().used == {"cuda:0": 2048}
+            assert models.status("a").reason == "evicted to make room for 'c'"
+        with pytest.raises(ConfigError, match=r"how much memory cuda:1 has cannot be told"):
+            Shelf().repository("a", meter=meter, repository={"budget": {"cuda:1": "80%"}})
 
     async def test_never_fits(self) -> None:
         """What is larger than the budget is refused at once, with the sizes."""

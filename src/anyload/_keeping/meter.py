@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from .._cards import card_memory
 from ..errors import ConfigError, Problem
 from .budget import Sizes
 
@@ -15,6 +17,8 @@ CGROUP_LIMITS = (
     "/sys/fs/cgroup/memory.max",
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
 )
+
+_CARD = re.compile(r"cuda:(\d{1,4})", re.ASCII)
 
 
 class Meter(Protocol):
@@ -26,7 +30,7 @@ class Meter(Protocol):
 
 
 class SystemMeter:
-    """The memory of this machine, or of the container that the process is in.
+    """The memory of this machine, or of the container that the process is in, and of its cards.
 
     Args:
         cgroup_limits: the files in which a container's limit may be.
@@ -36,7 +40,9 @@ class SystemMeter:
         self._cgroup_limits = cgroup_limits
 
     def total(self, device: str) -> int | None:
-        """Return the bytes of ``cpu``; other devices are not asked."""
+        """Return the bytes of ``cpu``, or of an NVIDIA card such as ``cuda:0``."""
+        if card := _CARD.fullmatch(device):
+            return card_memory(int(card[1]))
         if device != "cpu":
             return None
         sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
