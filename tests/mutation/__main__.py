@@ -102,8 +102,8 @@ def _run(options: argparse.Namespace, sources: Path) -> int:
             for mutant, verdict in zip(mutants, pool.map(look, mutants), strict=True):
                 verdicts.append((mutant, verdict))
                 if verdict is not None:
-                    who = verdict.noticed_by or "NOBODY"
-                    print(f"{who:7} {verdict.seconds:6.1f} s  {mutant}", flush=True)
+                    who = verdict.noticed_by or "NO TEST"
+                    print(f"{verdict.seconds:6.1f} s  {mutant}\n    {who}", flush=True)
             failed |= not is_enough(kind, verdicts)
     return int(failed)
 
@@ -122,10 +122,10 @@ def is_enough(kind: str, tried: list[tuple[Mutant, Verdict | None]]) -> bool:
     noticed = [verdict.noticed_by for _, verdict in verdicts if verdict.noticed_by]
     unnoticed = [mutant for mutant, verdict in verdicts if not verdict.noticed_by]
     share = 100.0 * len(noticed) / max(len(verdicts), 1)
+    by_model = noticed.count("model")
     print(
-        f"{len(verdicts)} mutants {kind}: {noticed.count('model')} noticed by the model test, "
-        f"{noticed.count('others')} by other tests, {len(unnoticed)} by nobody; "
-        f"{share:.1f} % noticed"
+        f"{len(verdicts)} mutants {kind}: {by_model} noticed by the model test, "
+        f"{len(noticed) - by_model} by other tests, {len(unnoticed)} by none; {share:.1f} % noticed"
     )
     if len(verdicts) < len(tried):
         print(f"  the time was up before {len(tried) - len(verdicts)} others")
