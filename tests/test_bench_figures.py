@@ -68,8 +68,11 @@ def alone(warm: float, cold: float | None = None, **others: Any) -> AloneSample:
     )
 
 
-def bulk(at_once: int, seconds: float, *, cold: bool = True, boot: bool = False) -> BulkSample:
-    return BulkSample(at_once, cold, boot, seconds, (), 0.02, 0.01, 5_000, 900, {"a": 0.25}, EMPTY)
+def bulk(
+    at_once: int, seconds: float, *failed: str, cold: bool = True, boot: bool = False
+) -> BulkSample:
+    why = dict.fromkeys(failed, "out of time")
+    return BulkSample(at_once, cold, boot, seconds, why, 0.02, 0.01, 5_000, 900, {"a": 0.25}, EMPTY)
 
 
 def together(*bulks: BulkSample, **others: Any) -> TogetherSample:
@@ -283,6 +286,67 @@ def test_turns_that_were_cut_short_still_give_advice() -> None:
     assert findings.recommendation.at_once == 2
 
 
+def test_a_number_with_which_models_fail_is_not_recommended() -> None:
+    """Giving up early is not fast: such bulks are in no median, and the table says why."""
+    models = {"a": [alone(1.0, 2.0)], "b": [alone(1.0, 2.0)]}
+    boot = bulk(1, 4.0, boot=True)
+    turns = [together(boot, bulk(1, 4.0), bulk(2, 2.0), bulk(4, 1.0, "b")), together(boot)]
+    turns += [together(boot, bulk(1, 4.0), bulk(2, 2.0, "a"), bulk(4, 0.1, "a", "b"))]
+    findings = findings_of(models, turns, cores=2)
+    assert findings.recommendation is not None
+    assert findings.recommendation.at_once == 1
+    assert findings.recommendation.reason == "All models load in 4 s (cold)."
+    assert findings.lost == {2: ("a",), 4: ("a", "b")}
+    assert findings.failed == dict.fromkeys("ab", "with 4 at once: out of time")
+    assert [row[:2] for row in bulk_rows(findings)] == [
+        ("1 (recommended)", "4 s"),
+        ("2 (models fail)", "2 s"),
+        ("4 (models fail)", "-"),
+    ]
+    assert (
+        "With 4 at once, models fail that load with another number: 'a', 'b'. So 4 is not"
+        " recommended."
+    ) in list(sentences(findings))
+    assert [bulk["failed"] for bulk in bench_document(findings, {})["bulks"]] == [
+        [],
+        ["a"],
+        ["a", "b"],
+    ]
+
+
+def test_where_models_fail_with_every_other_number_it_stays_as_it_is() -> None:
+    """If they fail with that too, no number is recommended."""
+    models = {"a": [alone(1.0, 2.0)], "b": [alone(1.0, 2.0)]}
+    found = findings_of(models, [together(bulk(1, 4.0, boot=True), bulk(2, 1.0, "a"))], cores=2)
+    assert found.recommendation is not None
+    assert found.recommendation.at_once == 1
+    assert found.recommendation.reason == "With every other number that was tried, models fail."
+    turn = together(bulk(1, 4.0, "b", boot=True), bulk(2, 1.0, "a"))
+    assert findings_of(models, [turn], cores=2).recommendation is None
+
+
+def test_models_that_never_load_take_no_part_in_the_advice() -> None:
+    """Not all models load, then; where none does there is nothing to recommend."""
+    hopeless = Unfinished("failed", "no weights")
+    models: dict[str, list[AloneSample | Unfinished]]
+    models = {"a": [alone(1.0, 2.0)], "b": [hopeless]}
+    turn = together(bulk(1, 4.0, "b", boot=True), bulk(1, 4.0, "b"), bulk(2, 2.0, "b"))
+    found = findings_of(models, [turn], cores=2)
+    assert found.recommendation is not None
+    assert found.recommendation.at_once == 2
+    assert found.recommendation.reason.startswith("All loads end in 2 s (cold).")
+    assert (found.lost, found.failed) == ({}, {"b": "failed, no weights"})
+    assert findings_of({"b": [hopeless]}, [turn], cores=2).recommendation is None
+
+
+def test_a_sentence_names_so_many_models() -> None:
+    """Of many that fail, the first."""
+    names = [f"m{number:02}" for number in range(30)]
+    turn = together(bulk(1, 4.0, boot=True), bulk(2, 1.0, *names[1:]))
+    told = list(sentences(findings_of({name: [alone(1.0)] for name in names}, [turn], cores=2)))
+    assert any("'m20' and 9 more. So" in sentence for sentence in told)
+
+
 def test_findings_say_what_could_not_be_measured() -> None:
     """A model that does not load, a bulk that hung, files that stay in the page cache."""
     hung, raised = Unfinished("hung", "no end after 300 s"), Unfinished("failed", "ValueError: no")
@@ -291,7 +355,7 @@ def test_findings_say_what_could_not_be_measured() -> None:
         [hung, together(disk_seconds=None, not_cold="a stays in the page cache")],
         cores=2,
     )
-    assert findings.failed == ("a", "b")
+    assert list(findings.failed) == ["a", "b"]
     assert findings.unfinished == hung
     assert findings.not_cold == "a stays in the page cache"
     assert findings.recommendation is None

@@ -34,6 +34,9 @@ class Unfinished:
     how: Literal["failed", "crashed", "hung"]
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.how}, {self.reason}"
+
 
 def run_part(options: Sequence[str], timeout: float) -> dict[str, Any] | Unfinished:
     """Run the command line in a process of its own; return its document, or how it ended without.

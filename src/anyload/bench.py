@@ -122,8 +122,8 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 def _told(ended: AloneSample | TogetherSample | Unfinished) -> str:
     match ended:
-        case Unfinished(how=how, reason=reason):
-            return f"{how}, {reason}"
+        case Unfinished():
+            return str(ended)
         case AloneSample(warm=warm):
             return f"{warm.thread_seconds:.3f} s"
         case TogetherSample(bulks=bulks):

@@ -58,6 +58,8 @@ def recommended(
     makespans: Mapping[str, Mapping[int, Figure]],
     configured: int,
     steady: Mapping[str, Mapping[int, Figure]] | None = None,
+    *,
+    complete: bool = True,
 ) -> Recommendation:
     """Return how many loads at once are best: the fewest that none is faster than.
 
@@ -68,6 +70,7 @@ def recommended(
         makespans: for cold and for warm files, how long all took with each number of slots.
         configured: how many it is now.
         steady: the same, as if the machine had always been equally fast; it is what decides.
+        complete: whether all models load.
     """
     tried = [by_slots for by_slots in (steady or makespans).values() if by_slots]
     slots = sorted(set.intersection(*(set(by_slots) for by_slots in tried))) if tried else []
@@ -76,7 +79,9 @@ def recommended(
     behind = {number: [_behind(by_slots, number) for by_slots in tried] for number in slots}
     good = [number for number in slots if all(over <= 0 for over in behind[number])]
     best = good[0] if good else min(slots, key=lambda number: max(behind[number]))
-    return Recommendation(best, " ".join(_reasons(makespans, best, configured, agreed=bool(good))))
+    what = "All models load" if complete else "All loads end"
+    reasons = _reasons(makespans, best, configured, agreed=bool(good))
+    return Recommendation(best, f"{what} in {' '.join(reasons)}")
 
 
 def _reasons(
@@ -84,7 +89,7 @@ def _reasons(
 ) -> Iterator[str]:
     tried = {cache: by_slots for cache, by_slots in makespans.items() if by_slots}
     told = [f"{seconds(by_slots[best].median)} ({cache})" for cache, by_slots in tried.items()]
-    yield f"All models load in {' and '.join(told)}."
+    yield f"{' and '.join(told)}."
     if configured != best and all(configured in by_slots for by_slots in tried.values()):
         now = [f"{seconds(one[configured].median)} ({cache})" for cache, one in tried.items()]
         yield f"With {configured}, as configured, it is {' and '.join(now)}."

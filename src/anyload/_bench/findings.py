@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,8 @@ class BulkFindings:
 
     Args:
         at_once: the number.
-        makespans: in seconds, for ``cold`` and ``warm`` files; what was not measured is not there.
+        makespans: in seconds, for ``cold`` and ``warm`` files, where all loaded that ever do; what
+            was not measured is not there.
         longest_gap: of the event loop, in seconds.
         p99_gap: the same, as of one load.
         memory_peak: what resident memory grew by, in bytes; None where that is not known.
@@ -80,11 +81,13 @@ class Findings:
             models together; empty where none came to an end.
         bulks: all models, with each number of slots.
         ideals: for ``cold`` and ``warm`` files, what no number of slots can beat.
-        recommendation: how many loads at once; None where no bulk came to an end.
+        recommendation: how many loads at once; None where no bulk came to an end, and where models
+            fail with every number.
         disk_speed: bytes a second, read one file after another; None where it was not measured.
         yardstick: how long a fixed piece of work took, in seconds.
         unfinished: how the last measurement of all models ended without a result.
-        failed: models that did not load.
+        failed: models that did not load, alone or in a bulk, and why.
+        lost: by the number of slots, models that did not load with so many, but with another.
         timelines: the picture of the boot, and of the recommended number of slots, each by what
             it shows.
     """
@@ -99,7 +102,8 @@ class Findings:
     disk_speed: Figure | None
     yardstick: Figure | None
     unfinished: Unfinished | None
-    failed: tuple[str, ...]
+    failed: Mapping[str, str]
+    lost: Mapping[int, tuple[str, ...]]
     timelines: Mapping[str, Timeline]
 
 
@@ -118,21 +122,14 @@ def findings_of(
     measured = [one for one in together if isinstance(one, TogetherSample)]
     bulks = [bulk for one in measured for bulk in one.bulks]
     boots = [bulk for bulk in bulks if bulk.boot]
-    tried = tuple(_bulk_findings(bulks))
+    broken = set(alone).intersection(*(bulk.failed for bulk in bulks))
+    lost = _lost(bulks, broken)
+    tried = tuple(_bulk_findings(bulks, broken))
     models = tuple(_model_findings(model, ended, boots) for model, ended in alone.items())
     disk = _figure(one.disk_seconds for one in measured)
-    makespans = {
-        cache: {one.at_once: one.makespans[cache] for one in tried if cache in one.makespans}
-        for cache in CACHES
-    }
-    # In long bulks no number may have been tried in every turn.
-    steady = {
-        cache: steadied(list(_turns(measured, cache))) or makespans[cache] for cache in CACHES
-    }
-    advice = recommended(makespans, boots[0].at_once, steady) if boots else None
+    advice = None if broken == set(alone) else _advice(measured, tried, lost, broken)
     taken: list[AloneSample | TogetherSample] = [*measured]
     taken += [one for ended in alone.values() for one in ended if isinstance(one, AloneSample)]
-    unfit = {one.model for one in models if one.unfinished}
     return Findings(
         models,
         next((one.not_cold for one in taken if one.not_cold), ""),
@@ -144,7 +141,8 @@ def findings_of(
         _figure(one.disk_bytes / one.disk_seconds for one in measured if one.disk_seconds),
         _figure(one.yardstick for one in taken),
         next((one for one in reversed(together) if isinstance(one, Unfinished)), None),
-        tuple(sorted(unfit | {model for bulk in bulks for model in bulk.failed})),
+        dict(sorted(_failed(models, bulks).items())),
+        lost,
         _timelines(bulks, advice),
     )
 
@@ -206,12 +204,58 @@ def _boot_figures(boots: Sequence[BulkSample]) -> dict[str, Figure]:
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def _bulk_findings(bulks: Iterable[BulkSample]) -> Iterable[BulkFindings]:
+def _failed(models: Iterable[ModelFindings], bulks: Iterable[BulkSample]) -> dict[str, str]:
+    """Return why models did not load; alone, if they did not even there."""
+    together = {
+        model: f"with {bulk.at_once} at once: {error}"
+        for bulk in bulks
+        for model, error in bulk.failed.items()
+    }
+    alone = {one.model: str(one.unfinished) for one in models if one.unfinished}
+    return {**together, **alone}
+
+
+def _lost(bulks: Iterable[BulkSample], broken: Set[str]) -> dict[int, tuple[str, ...]]:
+    """Return by the number of slots the models that fail with it, but not always."""
+    failed: dict[int, set[str]] = {}
+    for bulk in bulks:
+        failed.setdefault(bulk.at_once, set()).update(bulk.failed.keys() - broken)
+    return {slots: tuple(sorted(models)) for slots, models in sorted(failed.items()) if models}
+
+
+def _advice(
+    measured: Sequence[TogetherSample],
+    tried: Iterable[BulkFindings],
+    lost: Collection[int],
+    broken: Collection[str],
+) -> Recommendation | None:
+    """Return how many at once; a bulk in which models give up early is fast for no good reason."""
+    configured = next(bulk.at_once for one in measured for bulk in one.bulks if bulk.boot)
+    fit = [one for one in tried if one.at_once not in lost]
+    makespans = {
+        cache: {one.at_once: one.makespans[cache] for one in fit if cache in one.makespans}
+        for cache in CACHES
+    }
+    # In long bulks no number may have been tried in every turn.
+    steady = {
+        cache: steadied(list(_turns(measured, cache, lost))) or makespans[cache] for cache in CACHES
+    }
+    if lost and not any(makespans.values()):
+        why = "With every other number that was tried, models fail."
+        return None if configured in lost else Recommendation(configured, why)
+    return recommended(makespans, configured, steady, complete=not broken)
+
+
+def _bulk_findings(bulks: Iterable[BulkSample], broken: Set[str]) -> Iterable[BulkFindings]:
     later = [bulk for bulk in bulks if not bulk.boot]
     for slots in sorted({bulk.at_once for bulk in later}):
         of = [bulk for bulk in later if bulk.at_once == slots]
         makespans = {
-            cache: _figure(bulk.seconds for bulk in of if bulk.cold == (cache == "cold"))
+            cache: _figure(
+                bulk.seconds
+                for bulk in of
+                if bulk.cold == (cache == "cold") and bulk.failed.keys() <= broken
+            )
             for cache in CACHES
         }
         longest, p99 = _figure(one.longest_gap for one in of), _figure(one.p99_gap for one in of)
@@ -227,12 +271,14 @@ def _bulk_findings(bulks: Iterable[BulkSample]) -> Iterable[BulkFindings]:
         )
 
 
-def _turns(measured: Iterable[TogetherSample], cache: str) -> Iterable[dict[int, float]]:
-    """Yield of each process how long all took with each number of slots."""
+def _turns(
+    measured: Iterable[TogetherSample], cache: str, lost: Collection[int]
+) -> Iterable[dict[int, float]]:
+    """Yield of each process how long all took with each number of slots, but for those lost."""
     for one in measured:
         later = [bulk for bulk in one.bulks if not bulk.boot and bulk.cold == (cache == "cold")]
-        if later:
-            yield {bulk.at_once: bulk.seconds for bulk in later}
+        if fit := {bulk.at_once: bulk.seconds for bulk in later if bulk.at_once not in lost}:
+            yield fit
 
 
 def _ideals(models: Sequence[ModelFindings], disk: Figure | None, cores: int) -> dict[str, Ideal]:

@@ -14,6 +14,7 @@ from .._examination import Loads, release
 from .._probes import Heartbeat, footprint
 from .._retelling import timeline_of
 from .._setup import extended
+from .._tables import error_text
 from ..config import InitializerConfig, load_config
 from ..events import Event, Loaded, Prepared
 from ..initializer import Initializer
@@ -246,7 +247,7 @@ class Bulks:
         initializer = Initializer.from_config(
             config, registry=self._registry, hooks=[events.append]
         )
-        values, failed, queued = list[Any](), list[str](), dict[str, float]()
+        values, failed, queued = list[Any](), dict[str, str](), dict[str, float]()
         async with create_task_group() as tasks:
             tasks.start_soon(watch.heartbeat.beat)
             watch.listen()
@@ -258,7 +259,7 @@ class Bulks:
                     if outcome.error is None:
                         values.append(outcome.value)
                     else:
-                        failed.append(model)
+                        failed[model] = error_text(outcome.error)
             took = time.monotonic() - began
             longest, p99 = watch.gaps()
             grown, read = watch.memory_grown, _difference(bytes_read(), read_before)
@@ -268,7 +269,7 @@ class Bulks:
         await initializer.aclose(GRACE_SECONDS)  # by then the last event has come, too
         timeline = timeline_of(events, until=time.monotonic(), gaps=watch.late, watched=True)
         return BulkSample(
-            at_once, cold, boot, took, tuple(failed), longest, p99, grown, read, queued, timeline
+            at_once, cold, boot, took, failed, longest, p99, grown, read, queued, timeline
         )
 
 

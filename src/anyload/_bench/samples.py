@@ -84,7 +84,7 @@ class BulkSample:
         cold: whether the files were cold.
         boot: whether it was the first of its process, imports included.
         seconds: from the first request to the last model.
-        failed: the models that did not load.
+        failed: the models that did not load, and why.
         longest_gap: as of one load.
         p99_gap: as of one load.
         memory_peak: what resident memory grew by at the most, in bytes; None if not known.
@@ -97,7 +97,7 @@ class BulkSample:
     cold: bool
     boot: bool
     seconds: float
-    failed: tuple[str, ...]
+    failed: Mapping[str, str]
     longest_gap: float
     p99_gap: float
     memory_peak: int | None
@@ -109,8 +109,7 @@ class BulkSample:
     def from_document(cls, document: Mapping[str, Any]) -> Self:
         """Return what JSON has made a document of."""
         timeline = Timeline.from_document(document["timeline"])
-        failed = tuple(document["failed"])
-        return cls(**{**document, "failed": failed, "timeline": timeline})
+        return cls(**{**document, "timeline": timeline})
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from .._drawing.words import size
 from .._tables import Row
+from .._text import quoted
 from ..reports import seconds
 from .comparison import Comparison
 from .findings import BulkFindings, Findings, ModelFindings, figures_document
@@ -24,6 +25,8 @@ CHANGE_COLUMNS = ("figure", "then", "now", "ratio", "verdict")
 
 BUSY = 0.1
 """From this noise of the same work on, it is told."""
+MOST_NAMED = 20
+"""How many models a sentence names."""
 
 BENCH_KEYS = """\
 the document of bench --json; a figure is median, low, high, samples:
@@ -38,7 +41,7 @@ the document of bench --json; a figure is median, low, high, samples:
              had of: seconds, prepare_seconds, queue_seconds, load_seconds, warmup_seconds (of
              all models together), longest_gap, p99_gap, memory_peak, bytes_read
   bulks      of each number of slots: at_once, makespans (cold, warm), longest_gap, p99_gap,
-             memory_peak, bytes_read (cold)
+             memory_peak, bytes_read (cold), failed (models that load with another number)
   ideals     of cold and warm: longest, cpu, disk, seconds (the greatest), reason
   recommended  max_concurrent_loads, reason; configured: what it is now
   disk_speed, yardstick (a fixed piece of work, in seconds), unfinished, failed
@@ -82,7 +85,9 @@ def bulk_rows(findings: Findings) -> list[Row]:
 
 def _bulk_row(bulk: BulkFindings, findings: Findings) -> Row:
     advice = findings.recommendation
-    chosen = " (recommended)" if advice and advice.at_once == bulk.at_once else ""
+    told = " (models fail)" if bulk.at_once in findings.lost else ""
+    if advice is not None and advice.at_once == bulk.at_once:
+        told = " (recommended)"
     cells = []
     for cache in ("cold", "warm"):
         figure, ideal = bulk.makespans.get(cache), findings.ideals.get(cache)
@@ -90,7 +95,7 @@ def _bulk_row(bulk: BulkFindings, findings: Findings) -> Row:
         known = figure is not None and ideal is not None and ideal.seconds
         cells.append(f"{figure.median / ideal.seconds:.2f}" if known and figure and ideal else "-")
     return (
-        f"{bulk.at_once}{chosen}",
+        f"{bulk.at_once}{told}",
         *cells,
         _seconds(bulk.longest_gap),
         _seconds(bulk.p99_gap),
@@ -138,6 +143,11 @@ def facts(findings: Findings) -> Iterator[str]:
             f" Memory grows by {_size(boot.get('memory_peak'))}; {_size(boot.get('bytes_read'))}"
             " are read."
         )
+    for slots, models in findings.lost.items():
+        yield (
+            f"With {slots} at once, models fail that load with another number:"
+            f" {_named(models)}. So {slots} is not recommended."
+        )
     for cache, ideal in sorted(findings.ideals.items()):
         parts = [f"longest model {seconds(ideal.longest)}", f"processor {seconds(ideal.cpu)}"]
         parts += [f"disk {seconds(ideal.disk)}"] if ideal.disk is not None else []
@@ -152,6 +162,11 @@ def facts(findings: Findings) -> Iterator[str]:
         )
     if findings.not_cold:
         yield f"Cold files could not be had everywhere: {findings.not_cold}."
+
+
+def _named(models: Sequence[str]) -> str:
+    more = f" and {len(models) - MOST_NAMED} more" if len(models) > MOST_NAMED else ""
+    return ", ".join(map(quoted, models[:MOST_NAMED])) + more
 
 
 def change_rows(comparison: Comparison) -> list[Row]:
@@ -226,6 +241,7 @@ def bench_document(findings: Findings, about: Mapping[str, Any]) -> dict[str, An
                 "p99_gap": bulk.p99_gap.document(),
                 "memory_peak": bulk.memory_peak and bulk.memory_peak.document(),
                 "bytes_read": bulk.bytes_read and bulk.bytes_read.document(),
+                "failed": list(findings.lost.get(bulk.at_once, ())),
             }
             for bulk in findings.bulks
         ],
