@@ -51,6 +51,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "contracts",
             "backends",
             "guard",
+            "_registration",
             "registry",
         ),
     ),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+from ast import literal_eval
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -18,8 +20,8 @@ from anyload import (
     RegistrationError,
     Registry,
 )
+from anyload._registration import class_name
 from anyload.errors import AnyloadError
-from anyload.registry import class_name
 from anyload.testing import returns_at_once
 
 
@@ -40,6 +42,10 @@ class Gpu(Backend):
     """A backend."""
 
     backend_type = "GPU"
+
+
+class Uncheckable(Protocol):
+    """A protocol that isinstance cannot be asked about."""
 
 
 def refused(register: Any) -> str:
@@ -102,14 +108,58 @@ def test_base_module_says_the_module_id() -> None:
         ({}, "needs a module_id"),
         ({"module_id": ""}, "needs a module_id"),
         ({"module_id": "n", "backend_type": "gpu"}, "UPPERCASE"),
-        ({"module_id": "n", "supported_load_backends": "LOCAL"}, "must be a list"),
+        ({"module_id": "n", "backend_type": 5}, "backend_type is 5; it must be an UPPERCASE name"),
+        ({"base_module": 5}, "base_module is 5; it must be a module's class, or its id"),
+        *(
+            (
+                {"module_id": "n", "supported_load_backends": literal_eval(given)},
+                f"supported_load_backends is {given}; it must be a list of backend types",
+            )
+            for given in ("'LOCAL'", "5", "[[]]", "['LOCAL', 5]")
+        ),
+        *(
+            (
+                {"module_id": "n", "backend_config_override": given},
+                f"backend_config_override is a {kind}; it must be a mapping of strings",
+            )
+            for given, kind in (("hunter2", "str"), (5, "int"), ([], "list"), ({1: "x"}, "dict"))
+        ),
+        *(
+            (
+                {"module_id": "n", "returns": given},
+                f"returns is {given!r}; it must be a class, or a tuple",
+            )
+            for given in (5, ("x",), list[int], (int, int | str))
+        ),
+        ({"module_id": "n", "returns": Uncheckable}, "Uncheckable'>; it must be a class"),
     ],
 )
 def test_a_registration_that_makes_no_sense_is_refused(kwargs: dict[str, Any], says: str) -> None:
     """What cannot work is refused when it is registered."""
     registry = Registry()
     registry.module("m")(Good)
-    assert says in refused(lambda: registry.module(**kwargs)(returns_at_once()))
+    text = refused(lambda: registry.module(**kwargs)(returns_at_once()))
+    assert says in text
+    assert "hunter2" not in text
+    assert set(registry.modules) == {"m"}
+
+
+def test_the_lists_of_a_registration_may_be_any_iterable() -> None:
+    """A set or a generator of names does, and so do several classes."""
+    registry = Registry()
+    names = (name for name in ("GPU", "LOCAL"))
+    registry.module("m", supported_load_backends=names, returns=(int, str))(Good)
+    registry.module("n", returns=int, backend_config_override={})(Good)
+    assert registry.implementations("m")["LOCAL"].supported_load_backends == {"GPU", "LOCAL"}
+    assert registry.accepted_types("m") == (Good, int, str)
+    assert registry.accepted_types("n") == (Good, int)
+
+
+def test_a_decorator_without_parentheses_says_how_it_is_written() -> None:
+    """It would make the class a function, and register nothing."""
+    without: Any = Registry().module
+    with pytest.raises(TypeError, match=r"takes the module's id: @registry\.module\('good'\)"):
+        without(Good)
 
 
 def test_a_base_class_of_two_modules_wants_the_id() -> None:
@@ -125,17 +175,53 @@ async def _async_load(cls: type, config: ModelConfig) -> None:
     """Load nothing."""
 
 
+async def _async_yield(cls: type, config: ModelConfig) -> AsyncIterator[None]:
+    """Yield nothing."""
+    yield
+
+
+def _method(self: Any, config: ModelConfig) -> None:
+    """Do nothing."""
+
+
+def _unsigned(config: ModelConfig) -> None:
+    """Load nothing."""
+
+
+_unsigned.__signature__ = 5  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [
         ({}, "no load"),
         ({"load": 3}, "no load"),
-        ({"load": classmethod(_async_load)}, "async"),
+        ({"load": classmethod(_async_load)}, "load is async"),
+        ({"load": classmethod(_async_yield)}, "load is async"),
+        ({"load": _method}, "load is called on the class; it must be a classmethod"),
+        ({"load": classmethod(lambda cls: None)}, "load takes no argument"),
+        ({"load": classmethod(lambda cls, *, config: None)}, "load takes no argument"),
         ({"load": classmethod(lambda cls, config, key=None: None)}, "'key'"),
         ({"load": classmethod(lambda cls, config, priority=0: None)}, "'priority'"),
         ({"load": classmethod(lambda cls, config, timeout=None: None)}, "'timeout'"),
         ({"load": Good.load, "exclusive_group": 3}, "exclusive_group"),
         ({"load": Good.load, "exclusive_group": ""}, "exclusive_group"),
+        *(
+            ({"load": Good.load, name: _async_load}, f"{name} is async; it must be plain")
+            for name in ("prepare", "variant", "weight_files", "warmup", "release", "memory_bytes")
+        ),
+        *(
+            ({"load": Good.load, name: wrong}, f"{name} is {says}; it must be a classmethod")
+            for name in ("prepare", "variant", "weight_files")
+            for wrong, says in ((_method, "called on the class"), (5, "5"))
+        ),
+        *(
+            (
+                {"load": Good.load, "process_globals": given},
+                f"process_globals is {given!r}; it must be a list of anyload.guard.ProcessGlobal",
+            )
+            for given in (5, "abc", (5,))
+        ),
     ],
 )
 def test_a_class_that_cannot_be_a_module_is_refused(body: dict[str, Any], says: str) -> None:
@@ -161,6 +247,10 @@ def test_something_that_is_no_class_is_refused() -> None:
             | {"backend_type": "GPU"},
             "no Config",
         ),
+        *(
+            ({**vars(LocalBackend), **vars(Backend), name: _async_load}, f"{name} is async")
+            for name in ("start", "stop", "register_config", "available")
+        ),
     ],
 )
 def test_a_class_that_cannot_be_a_backend_is_refused(body: dict[str, Any], says: str) -> None:
@@ -172,7 +262,19 @@ def test_a_load_written_in_c_is_accepted() -> None:
     """A callable without a signature is taken to want the config."""
     registry = Registry()
     registry.module("m")(type("InC", (), {"load": type}))
-    assert registry.implementations("m")["LOCAL"].argument == "config"
+    registry.module("n")(type("Unsigned", (), {"load": staticmethod(_unsigned)}))
+    for module_id in ("m", "n"):
+        assert registry.implementations(module_id)["LOCAL"].argument == "config"
+
+
+def test_what_a_module_may_have_may_be_none() -> None:
+    """A subclass that sets it to None has it no more."""
+    body = dict.fromkeys(("prepare", "variant", "weight_files", "warmup", "release"))
+    registry = Registry()
+    registry.module("m")(type("Plain", (Good,), body))
+    known = registry.implementations("m")["LOCAL"]
+    assert not known.varies
+    assert (known.prepare, known.weight_files) == (None, None)
 
 
 def _takes(annotation: Any) -> Any:

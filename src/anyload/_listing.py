@@ -21,8 +21,9 @@ SINGLE_WIDTHS = (4, 7, 11, 7, 8, 10, 6, 7, 0)
 LISTING_KEYS = """\
 each document of load --keep --json is one change, on a line of its own:
   seconds    since the beginning
-  name, version, before and phase (known, queued, waiting, loading, active, draining, releasing,
-  unloaded or failed), state (UNKNOWN, LOADING, READY, UNLOADING or UNAVAILABLE), reason
+  name, version, before and phase (known, queued, waiting, fetching, loading, warming, active,
+  draining, releasing, unloaded or failed), reason,
+  state (UNKNOWN, LOADING, READY, UNLOADING or UNAVAILABLE)
   backend, device, memory (bytes by device), leases, idle_seconds
              of what is READY or UNLOADING; null where the next change has come already"""
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self, TypeVar
 
+from ._registration import (
+    check_backend,
+    check_backend_type,
+    check_module,
+    check_parentheses,
+    class_name,
+    exclusive_group_of,
+    override_of,
+    parameters_of_load,
+    process_globals_of,
+    refusal,
+    returned_by,
+    supported_by,
+)
 from .backends import LocalBackend
 from .contracts import Backend
-from .errors import Problem, RegistrationError, describe
+from .errors import describe
 from .guard import ProcessGlobal
 from .model_config import ModelConfig
 
@@ -24,9 +36,6 @@ Argument = Literal["config", "str", "Path"]
 
 GIL_LANE = "the lane of holds_gil"
 """What loads that hold the GIL share; a group cannot have this name, as it begins with group."""
-
-RESERVED = ("key", "priority", "timeout")
-BACKEND_TYPE = re.compile(r"[A-Z][A-Z0-9_]*\Z")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +95,7 @@ class Implementation:
     @property
     def varies(self) -> bool:
         """Whether the class that loads a model depends on the model."""
-        return hasattr(self.cls, "variant")
+        return getattr(self.cls, "variant", None) is not None
 
     def of(self, config: ModelConfig) -> Implementation:
         """Return the implementation that loads this model: this one, or its variant.
@@ -101,7 +110,7 @@ class Implementation:
         known = self if cls is self.cls else self.variants.get(cls)
         if known is None:
             if not (isinstance(cls, type) and issubclass(cls, self.cls)):
-                raise _refusal(cls, f"a variant of {self.name} must be a subclass of it")
+                raise refusal(cls, f"a variant of {self.name} must be a subclass of it")
             known = self.variants[cls] = _inspect(
                 self.module_id,
                 self.backend_type,
@@ -206,49 +215,54 @@ class Registry:
 
         Raises:
             RegistrationError: the class cannot be a module, or conflicts with another one.
+            TypeError: it is used as a decorator itself, without parentheses.
         """
+        check_parentheses(module_id)
 
         def register(cls: ModuleClass) -> ModuleClass:
             identity = self._module_id(module_id, base_module, cls)
             supported = supported_load_backends
             if supported is None:
                 supported = getattr(cls, "supported_load_backends", None) or (backend_type,)
+            more = returned_by(cls, returns)
             implementation = _inspect(
-                identity, backend_type, cls, supported, backend_config_override or {}
+                identity, backend_type, cls, supported, backend_config_override
             )
             registered = self._implementations.setdefault(identity, {})
             other = registered.setdefault(backend_type, implementation)
             if other.cls is not cls:
-                raise _refusal(
+                raise refusal(
                     cls,
                     f"module {identity!r} on {backend_type} is already implemented by {other.name}",
                 )
             registered[backend_type] = implementation
-            more = returns if isinstance(returns, tuple) else (returns,) if returns else ()
             self._returns[identity] = (*self._returns.get(identity, ()), *more)
             self.version += 1
             return cls
 
         return register
 
-    def _module_id(self, module_id: str | None, base: type | str | None, cls: Any) -> str:
+    def _module_id(self, module_id: str | None, base: Any, cls: Any) -> str:
         if base is None:
             if isinstance(module_id, str) and module_id:
                 return module_id
-            raise _refusal(cls, "a module needs a module_id, a string that is not empty")
+            raise refusal(cls, "a module needs a module_id, a string that is not empty")
+        if not isinstance(base, (type, str)):
+            raise refusal(cls, f"base_module is {base!r}; it must be a module's class, or its id")
+        named = repr(base) if isinstance(base, str) else class_name(base)
         bases = [
             identity
             for identity, registered in self._implementations.items()
             if base == identity or any(base is known.cls for known in registered.values())
         ]
         if not bases:
-            raise _refusal(cls, f"its base_module {_shown(base)} is not registered")
+            raise refusal(cls, f"its base_module {named} is not registered")
         if module_id is None and len(bases) == 1:
             return bases[0]
         if module_id in bases:
             return str(module_id)
         asked = "no module_id" if module_id is None else f"module_id {module_id!r}"
-        raise _refusal(cls, f"{asked}, but base_module {_shown(base)} is {' and '.join(bases)}")
+        raise refusal(cls, f"{asked}, but base_module {named} is {' and '.join(bases)}")
 
     def backend_type(self, cls: BackendClass) -> BackendClass:
         """Register a backend class under its ``backend_type``; usable as a decorator.
@@ -256,19 +270,11 @@ class Registry:
         Raises:
             RegistrationError: the class cannot be a backend, or the type is taken.
         """
-        name = getattr(cls, "backend_type", None)
-        if not isinstance(cls, type):
-            raise _refusal(cls, "a backend type is a class")
-        if not isinstance(name, str) or not BACKEND_TYPE.match(name):
-            raise _refusal(cls, f"backend_type is {name!r}; it must be an UPPERCASE name")
-        for method in ("start", "stop", "register_config", "available"):
-            if not callable(getattr(cls, method, None)):
-                raise _refusal(cls, f"it has no {method}(); anyload.Backend has defaults for all")
-        if not hasattr(getattr(cls, "Config", None), "model_validate"):
-            raise _refusal(cls, "it has no Config, a subclass of anyload.config.BackendConfig")
+        check_backend(cls)
+        name: str = cls.backend_type  # type: ignore[attr-defined]  # that has looked
         other = self._backend_types.setdefault(name, cls)
         if other is not cls:
-            raise _refusal(cls, f"backend type {name} is already {class_name(other)}")
+            raise refusal(cls, f"backend type {name} is already {class_name(other)}")
         return cls
 
     @property
@@ -319,36 +325,17 @@ class Registry:
         return f"<Registry modules={modules} backend_types={types}>"
 
 
-def class_name(cls: type) -> str:
-    """Return a class as ``package.module.Class``."""
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
 def _inspect(
     module_id: str,
     backend_type: str,
     cls: Any,
     supported: Iterable[str],
-    override: Mapping[str, Any],
+    override: Mapping[str, Any] | None,
 ) -> Implementation:
-    if not isinstance(cls, type):
-        raise _refusal(cls, "a module is a class")
-    if not BACKEND_TYPE.match(str(backend_type)):
-        raise _refusal(cls, f"backend_type is {backend_type!r}; it must be an UPPERCASE name")
-    load = getattr(cls, "load", None)
-    if not callable(load):
-        raise _refusal(cls, "it has no load classmethod")
-    if inspect.iscoroutinefunction(load) or inspect.isasyncgenfunction(load):
-        raise _refusal(cls, "load is async; it must be plain blocking code, run in a thread")
-    if isinstance(supported, str):
-        raise _refusal(cls, "supported_load_backends is a string; it must be a list of them")
-    parameters = _parameters(load)
-    for name in RESERVED:
-        if name in parameters:
-            raise _refusal(cls, f"load has a parameter {name!r}, a name reserved for init")
-    group = getattr(cls, "exclusive_group", None)
-    if group is not None and not (isinstance(group, str) and group):
-        raise _refusal(cls, f"exclusive_group is {group!r}; it must be a name or None")
+    check_module(cls)
+    check_backend_type(cls, backend_type)
+    parameters = parameters_of_load(cls)
+    group = exclusive_group_of(cls)
     holds_gil = bool(getattr(cls, "holds_gil", False))
     first = next(iter(parameters.values()), None)
     annotation = "" if first is None else first.annotation
@@ -356,8 +343,8 @@ def _inspect(
         module_id,
         backend_type,
         cls,
-        frozenset(supported),
-        dict(override),
+        supported_by(cls, supported),
+        override_of(cls, override),
         exclusive_group=group,
         holds_gil=holds_gil,
         argument=argument_of(annotation),
@@ -365,20 +352,13 @@ def _inspect(
         resources=resources_of(group, holds_gil),
         weight_files=getattr(cls, "weight_files", None),
         pauses_gc=bool(getattr(cls, "pauses_gc", False)),
-        process_globals=tuple(getattr(cls, "process_globals", ())),
+        process_globals=process_globals_of(cls),
     )
 
 
 def resources_of(group: str | None, holds_gil: bool) -> tuple[str, ...]:
     """Return what a load must hold alone in this process: its group, the lane of the GIL."""
     return ((f"group {group}",) if group else ()) + ((GIL_LANE,) if holds_gil else ())
-
-
-def _parameters(load: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(load).parameters
-    except ValueError:  # a callable written in C may have no signature that Python can see
-        return {}
 
 
 def argument_of(annotation: object) -> Argument:
@@ -389,12 +369,3 @@ def argument_of(annotation: object) -> Argument:
     if name == "str":
         return "str"
     return "Path" if name in ("Path", "pathlib.Path") else "config"
-
-
-def _shown(base: type | str) -> str:
-    return repr(base) if isinstance(base, str) else class_name(base)
-
-
-def _refusal(cls: Any, what: str) -> RegistrationError:
-    where = class_name(cls) if isinstance(cls, type) else repr(cls)
-    return RegistrationError("the registry", [Problem(where, what)])

@@ -233,8 +233,14 @@ class World:
             if admitted:
                 del self.loads.queued[order]
                 self.loads.running[order] = None
-                self.keeper.started(order)
+                self.keeper.started(order, "fetching" if order.number % 2 else "loading")
         return admitted
+
+    def go_on(self, order: Order) -> None:
+        """An attempt goes on to its next stage, if there is one."""
+        phase = order.version.life.phase
+        with self.step():
+            self.keeper.reached(order, "loading" if phase == "fetching" else "warming")
 
     def lose(self, order: Order) -> None:
         """An attempt passes its limit: its thread stays in it, and the next one is queued."""
@@ -280,6 +286,8 @@ class World:
             place: the place of the backend that it is on; the best that there is, if None.
             failed: whether those before it that might have been tried were, in vain.
         """
+        if order.version.life.phase == "fetching":
+            self.go_on(order)
         if order in self.loads.running:
             self.end(order)
         del self.loads.landing[order]

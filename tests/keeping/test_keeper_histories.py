@@ -93,6 +93,11 @@ class Histories(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.loads.running)
     @rule(number=picks)
+    def go_on(self, number: int) -> None:
+        self.world.go_on(pick(list(self.world.loads.running), number))
+
+    @precondition(lambda self: self.world.loads.running)
+    @rule(number=picks)
     def end(self, number: int) -> None:
         self.world.end(pick(list(self.world.loads.running), number))
 

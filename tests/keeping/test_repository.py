@@ -14,6 +14,7 @@ from keeping import Shelf, emptied, quiet
 
 from anyload import (
     AnyloadError,
+    Backend,
     BulkLoadError,
     ClosedError,
     ConfigError,
@@ -761,6 +762,7 @@ class TestReadiness:
             await gate.entered()
             assert not models.ready()
             assert models.status("a").state == "LOADING"
+            assert models.status("a").phase == "warming"
             gate.open()
             await until(models.ready)
 
@@ -984,3 +986,44 @@ class TestEvents:
             ("releasing", "unloaded", "UNAVAILABLE"),
         ]
         assert changes[-1].reason == "the repository is closed"
+
+    async def test_each_phase_of_a_load(self, tmp_path: Any) -> None:
+        """A model with files has them checked, loads and warms up; so does each of its attempts."""
+        events: list[Any] = []
+
+        def cold(_: object) -> None:
+            raise ValueError("cold")
+
+        shelf = Shelf()
+        registry = Registry()
+        registry.backend_type(type("Gpu", (Backend,), {"backend_type": "GPU"}))
+        registry.module("m", "GPU")(shelf.module(warmup=cold))
+        registry.module("m")(shelf.module(warmup=lambda model: None))
+        async with ModelRepository(
+            registry,
+            hooks=[events.append],
+            backend_priority=[{"type": "GPU"}, {"type": "LOCAL"}],
+            models={"a": {"module_id": "m", "model_path": str(tmp_path)}},
+        ) as models:
+            await models.load("a")
+            changes = [event.phase for event in events if isinstance(event, StateChanged)]
+            attempt = ["fetching", "loading", "warming"]
+            assert changes == ["queued", *attempt, *attempt, "active"]
+
+    async def test_a_warm_up_that_comes_late(self) -> None:
+        """What a thread is at that is past its limit is not told of."""
+        events: list[Any] = []
+        shelf = Shelf()
+        shelf.load_gate = Gate()
+        module = shelf.module(warmup=lambda model: None)
+        priority = [{"type": "LOCAL", "timeout": 0.02}]
+        async with shelf.repository(
+            "a", module=module, hooks=[events.append], backend_priority=priority
+        ) as models:
+            with pytest.raises(LoadError):
+                await models.load("a")
+            shelf.load_gate.open()
+            await until(lambda: shelf.live == 0 and len(shelf.made) == 1)
+            phases = [event.phase for event in events if isinstance(event, StateChanged)]
+            assert phases == ["queued", "loading", "failed"]
+        await emptied(models)

@@ -20,6 +20,7 @@ from .budget import Sizes
 from .failure_memory import first_line, is_for_memory
 from .house import House
 from .records import Entry, Order, Version
+from .states import Phase
 from .switching import Switching
 from .ways_out import WaysOut
 from .wishes import Wishes
@@ -61,11 +62,15 @@ class Keeper:
         else:
             self._house.move(version, "waiting", reason)
 
-    def started(self, order: Order) -> None:
-        """An attempt of a load has started."""
+    def started(self, order: Order, phase: Phase) -> None:
+        """An attempt of a load has started, and is at this."""
         self._house.rooms.started(order)
-        if order.version.life.phase != "loading":
-            self._house.move(order.version, "loading")
+        self.reached(order, phase)
+
+    def reached(self, order: Order, phase: Phase) -> None:
+        """An attempt of a load is at this now."""
+        if order.version.life.phase != phase:
+            self._house.move(order.version, phase)
 
     def landed(
         self,

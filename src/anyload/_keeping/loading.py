@@ -97,7 +97,8 @@ class Asked(Admission):
         """A load takes its memory. One inside another is part of that: its memory is too."""
         order = self._orders.get(config)
         if order is not None:
-            self._keeper.started(order)
+            untouched = order.seat.flight.files is None
+            self._keeper.started(order, "loading" if untouched else "fetching")
 
     def ended(self, config: ModelConfig, size: int) -> None:
         """A thread has left a load."""
@@ -149,6 +150,7 @@ class InitializerLoads:
             assert flight.plan is not None
             flight.plan = flight.plan.narrowed(order.left_out, order.before)
         flight.discarded = partial(self._discarded, order)
+        flight.at = partial(self._keeper.reached, order)
         order.seat = OrderSeat(order, self._landed)
         self._asked.expect(order)
         self._callers.sit(key, flight, order.seat, order.priority, todo)

@@ -58,7 +58,7 @@ def _urgency(core: KeepingCore, name: str) -> int:
 
 def over(version: Version) -> bool:
     """Whether a load has its outcome."""
-    return version.life.phase not in ("known", "queued", "waiting", "loading")
+    return version.life.state not in ("UNKNOWN", "LOADING")
 
 
 def why_not(version: Version) -> AnyloadError:

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import AnyloadError, LoadCancelled, WrongTypeError, describe
 from ..model_config import ModelConfig
 from ..reports import Outcome
-from .flight import Files, Turn
+from .flight import Files, Stage, Turn
 from .observing import Observing
 from .result import Result
 from .stacks import error_stack, forget_frames
@@ -117,6 +117,7 @@ def _load_from(files: Files, turn: Turn, config: ModelConfig, warmup: bool) -> R
     result: Result | None = None
     try:
         with files.opened(config) as fit:
+            _reached(turn, "loading")
             result = _load(turn, fit, warmup)
     except BaseException as error:  # about the files: what the load raises is in its result
         if result is not None:
@@ -150,11 +151,18 @@ def _load(turn: Turn, config: ModelConfig, warmup: bool) -> Result:
 
 
 def _warm_up(warm: Callable[[], object], turn: Turn) -> None:
+    _reached(turn, "warming")
     began = turn.turns.now()
     try:
         warm()
     finally:
         turn.warmup_seconds = turn.turns.now() - began
+
+
+def _reached(turn: Turn, stage: Stage) -> None:
+    # Read without the lock: it is set before the flight begins, and nearly always is not.
+    if turn.flight.at is not None:
+        turn.turns.inside.reached(turn, stage)
 
 
 def _failed(error: BaseException, unfit: AnyloadError | None = None) -> Result:

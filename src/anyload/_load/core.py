@@ -16,7 +16,7 @@ from ..contracts import Admission
 from ..events import Hook
 from .closing import Closers, Closing
 from .dispatch import Dispatch
-from .flight import Turn
+from .flight import Stage, Turn
 from .flights import Flights
 from .outbox import Outbox
 from .process import Process
@@ -192,6 +192,11 @@ class Core:
         """Take a load's word that it gets on."""
         with self.transition(), self.lock:
             self.turns.progressed(turn, fraction, stage)
+
+    def reached(self, turn: Turn, stage: Stage) -> None:
+        """Take note of what a load is at."""
+        with self.transition(), self.lock:
+            self.turns.reached(turn, stage)
 
     def may_restore(self, turn: Turn) -> bool:
         """Return whether a load may put back what it has changed process-wide."""

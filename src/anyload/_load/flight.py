@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Phase = Literal["resolving", "preparing", "queued", "running", "settled"]
 TurnPhase = Literal["running", "overdue", "abandoned", "ended"]
+Stage = Literal["loading", "warming"]
 
 
 class Sleeper(Protocol):
@@ -95,6 +96,7 @@ class Flight:
         "__weakref__",
         "alarm",
         "announced",
+        "at",
         "attempts",
         "batch",
         "blocked_seconds",
@@ -175,6 +177,8 @@ class Flight:
         self.failure: Callable[[], Exception] | None = None
         # Told of the model under the lock, before its key is free; a line that waits for nothing.
         self.landed: Callable[[Any], object] | None = None
+        # Told likewise, by a thread that is within its limits, what it is at from now on.
+        self.at: Callable[[Stage], object] | None = None
         # Told likewise that a model of it is discarded; returns what is told when that is released.
         self.discarded: Callable[[], Callable[[], object]] | None = None
         self.turn: Turn | None = None

@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 from weakref import ref
 
+from .._registration import RESERVED
 from ..model_config import Model, ModelConfig
-from ..registry import RESERVED
 from .core import Core
 from .flight import Flight, Resolved
 from .keys import Itself, Unshareable, freeze_given, freeze_mapping

@@ -8,7 +8,7 @@ from ..errors import AnyloadError
 from ..reports import NOTHING_OBSERVED, Observed, Outcome
 
 if TYPE_CHECKING:
-    from .flight import Turn
+    from .flight import Stage, Turn
 
 
 class Result:
@@ -51,5 +51,7 @@ class Inside(Protocol):
     def told_to_stop(self, turn: Turn) -> bool: ...
 
     def report(self, turn: Turn, fraction: float | None, stage: str | None) -> None: ...
+
+    def reached(self, turn: Turn, stage: Stage) -> None: ...
 
     def may_restore(self, turn: Turn) -> bool: ...

@@ -15,7 +15,7 @@ from ..events import Abandoned, GlobalsChanged, Progress, Started, ThreadEnded
 from ..reports import Attempt, Observed, Outcome, innermost, seconds
 from .admission import Gatekeeper
 from .failures import again
-from .flight import Flight, Turn
+from .flight import Flight, Stage, Turn
 from .flights import Flights
 from .interpreter import Wish
 from .restoring import Restoring
@@ -126,6 +126,12 @@ class Turns:
         if turn.flight.announced:
             backend = turn.candidate.backend_type
             self._outbox.put(Progress(turn.flight.model, now, backend, fraction, stage))
+
+    def reached(self, turn: Turn, stage: Stage) -> None:
+        """The load is at another stage from now on; of one past its limit nobody is told."""
+        assert self._process.lock.mine()
+        if turn.phase == "running" and turn.flight.at is not None:
+            turn.flight.at(stage)
 
     def seen(self, turn: Turn) -> bool:
         """Return whether the load has to stop now, and remember that it was told so.
