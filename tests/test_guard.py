@@ -73,7 +73,8 @@ async def test_what_a_group_load_leaves_changed_is_put_back(dial: Dial) -> None:
         event: GlobalsChanged = await arrived(GlobalsChanged, events)
         loaded: Loaded = await arrived(Loaded, events)
         await settled(initializer)
-    assert (event.changes, event.overlapped) == ((change_of(dial, restored=True),), False)
+    changes = (change_of(dial, restored=True),)
+    assert event == GlobalsChanged("m", event.at, "LOCAL", changes, overlapped=False)
     assert loaded.report.observed.changes == event.changes
     assert dial.value == "as it was"
 

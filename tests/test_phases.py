@@ -79,6 +79,7 @@ async def test_a_step_that_loads_wait_for_is_told_of_once() -> None:
     assert isinstance(prepared, Prepared)
     assert isinstance(queued, Queued)
     assert isinstance(started, Started)
+    assert preparing.model == prepared.model == "m"
     assert preparing.what == prepared.what
     assert preparing.what.startswith("prepare() of ")
     assert prepared.seconds == prepared.at - preparing.at

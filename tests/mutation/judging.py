@@ -31,23 +31,23 @@ OTHERS = [
 ]
 """The other tests of loading."""
 
-ONE_LOOP = ["-k", "not uvloop and not trio"]
-"""They are asked on asyncio only: what decides under the lock knows of no loop."""
+ONE_LOOP = ["-k", "not uvloop and not trio and not Exit"]
+"""On asyncio only, and not how processes end: what decides under the lock knows of neither."""
 
 NEAREST = {
     "callers": ("core", "semantics"),
     "core": ("core", "workers"),
-    "flight": ("core", "semantics", "initializer"),
-    "flights": ("core", "semantics", "limits"),
+    "flight": ("core", "phases", "semantics"),
+    "flights": ("core", "limits", "phases"),
     "inside": ("nested",),
     "obstacles": ("groups",),
-    "preparations": ("prepare",),
+    "preparations": ("phases", "prepare"),
     "process": ("groups", "workers"),
-    "releases": ("bulk", "lingering"),
+    "releases": ("lingering", "phases"),
     "restoring": ("guard",),
     "result": ("phases",),
     "slots": ("limits",),
-    "turns": ("limits", "faults", "nested"),
+    "turns": ("guard", "limits", "nested", "phases"),
 }
 """Which of them come first, where they are not called like the file that is broken."""
 
