@@ -136,6 +136,8 @@ class TestGood:
         def cancelled() -> None:
             raise LoadCancelled
 
+        with pytest.raises(LoadCancelled):
+            look_through(str(archive), LIMITS, cancelled)
         (tmp_path / "unpacked").mkdir()
         with pytest.raises(LoadCancelled):
             unpack(str(archive), LIMITS, str(tmp_path / "unpacked"), cancelled)

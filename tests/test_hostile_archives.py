@@ -89,6 +89,11 @@ TARS: dict[str, bytes] = {
     "long names on long names": member("x", b"name", LONG) * 5000,
     "a header of digits": header("pax", 10**6, PAX) + b"1" * 10**6,
     "a short header of digits": member("pax", b"1" * 16_000, PAX) * 3,
+    "many lines in many headers": member("pax", b"7 a=bc\n" * 2300, PAX) * 9,
+    "a line that is read again and again": member("pax", b"2 " * 7500 + b"a=", PAX) * 3,
+    "a line that ends in its name": member("pax", b"5 a\n\n6 b=c\n", PAX),
+    "a line without its end": member("pax", b"6 a=bc\n", PAX),
+    "a line of no length": member("pax", b"0" * 60 + b"1 a=\n", PAX),
     "a size in an extended header": pax(("size", "-1024")) + CONFIG_MEMBER,
     "a size that is none": pax(("size", "x")) + CONFIG_MEMBER,
     "a size of 5000 digits": pax(("size", "9" * 5000)) + CONFIG_MEMBER,
@@ -180,6 +185,10 @@ def overlapping(path: Path) -> None:
 ZIPS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a bomb": ("max_ratio", zipped()),
     "overlapping members": ("max_ratio", overlapping),
+    "340,000 entries": (
+        "member 'x' is one too many: at most 10000, max_files",
+        lambda path: path.write_bytes(entries(340_000)),
+    ),
     "400,000 entries": ("at most 16777216", lambda path: path.write_bytes(entries(400_000))),
     "no entries but a table of a gigabyte": (
         "broken",
@@ -194,6 +203,46 @@ def test_a_zip(case: str, tmp_path: Path) -> None:
     what, write = ZIPS[case]
     write(tmp_path / "model.zip")
     assert what in str(refused(tmp_path / "model.zip"))
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        gzip.compress(b"") * 200_000,
+        b"\x1f\x8b\x08\x08\0\0\0\0\0\xff" + b"x" * 30_000_000,
+        gzip.compress(b"") + b"\x1f\x8b\x08\x10\0\0\0\0\0\xff" + b"x" * 30_000_000,
+    ],
+    ids=["empty streams", "a name", "a comment"],
+)
+def test_a_tar_in_very_many_pieces(packed: bytes, tmp_path: Path) -> None:
+    """What packs it is read in small ones: not for long."""
+    archive = tmp_path / "model.tar.gz"
+    archive.write_bytes(packed)
+    assert "packed in too many pieces" in str(refused(archive))
+
+
+def test_a_tar_of_as_much_as_there_may_be(tmp_path: Path) -> None:
+    """Headers of the usual length are none too many, whatever is in their names."""
+    archive = tmp_path / "model.tar.gz"
+    usual = pax(*((f"SCHILY.xattr.user.{letter}", "x" * 100) for letter in "abcdef"))
+    long_name = member("long", b"x" * 156 + tarfile.XHDTYPE, LONG)
+    with gzip.open(archive, "wb", compresslevel=1) as file:
+        file.write(CONFIG_MEMBER)
+        for number in range(9_000):
+            file.write((long_name if number == 0 else usual) + member(f"{number}", b""))
+        file.write(END)
+    assert look_through(str(archive), ArchiveLimits()).config == CONFIG
+
+
+def test_a_zip_of_zips(tmp_path: Path) -> None:
+    """The table of contents of a member is not the archive's."""
+    archive = tmp_path / "model.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("config.yml", CONFIG)
+        file.writestr("more.zip", entries(20))
+    (tmp_path / "unpacked").mkdir()
+    unpack(str(archive), ArchiveLimits(max_files=2), str(tmp_path / "unpacked"), lambda: None)
+    assert (tmp_path / "unpacked" / "more.zip").read_bytes() == entries(20)
 
 
 def test_a_zip_that_is_shorter_than_it_says(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from anyio import create_task_group
 from calls import GPU_THEN_LOCAL, Calls, does, error_of
 from made_archives import CONFIG, KINDS, MODEL, write_archive
-from scenes import Caller, registry_of, registry_of_two
+from scenes import LIMIT, Caller, let_pass, registry_of, registry_of_two
 
 from anyload import (
     ConfigError,
@@ -26,6 +26,8 @@ from anyload import (
     UnsafeArchiveError,
     check_cancelled,
 )
+from anyload._reading.archives import Contents, look_through
+from anyload._reading.members import ArchiveLimits
 from anyload.testing import FakeModel, Gate, at_rest, settled, until, waits_at
 
 
@@ -135,11 +137,16 @@ class TestArchive:
 
         registry = registry_of_two(does(look), Reading)
         archive = write_archive(tmp_path / "m.zip", {**MODEL, "config.yml": b"module_id: m\n"})
-        priority = [{"type": "GPU", "timeout": 0.05}, {"type": "LOCAL"}]
-        async with Initializer(
-            registry, backend_priority=priority, archives={"directory": str(unpacking)}
-        ) as initializer:
-            model = await initializer.init(archive)
+        priority = [{"type": "GPU", "timeout": LIMIT}, {"type": "LOCAL"}]
+        archives = {"directory": str(unpacking)}
+        async with (
+            Initializer(registry, backend_priority=priority, archives=archives) as initializer,
+            create_task_group() as tasks,
+        ):
+            caller = Caller(tasks, initializer, archive)
+            await gate.entered()
+            let_pass(initializer, 2 * LIMIT)
+            model = await caller.result()
             assert len(os.listdir(unpacking)) == 1
             gate.open()
             await settled(initializer)
@@ -183,6 +190,34 @@ class TestArchive:
             await settled(initializer)
             assert initializer.statistics().loaded == 0
         assert os.listdir(unpacking) == []
+
+    async def test_nobody_waits_for_while_it_is_looked_through(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """That ends then, and its reader is free for others."""
+        gate, ended = Gate(), []
+
+        def slowly(path: str, limits: ArchiveLimits, between: Callable[[], object]) -> Contents:
+            gate.enter()
+            try:
+                return look_through(path, limits, between)
+            except LoadCancelled as error:
+                ended.append(str(error))
+                raise
+
+        monkeypatch.setattr("anyload._load.resolver.look_through", slowly)
+        archive = write_archive(tmp_path / "model.zip", MODEL)
+        async with (
+            Initializer(registry_of(sentiment=Reading)) as initializer,
+            create_task_group() as tasks,
+        ):
+            caller = Caller(tasks, initializer, archive)
+            await gate.entered()
+            await caller.cancel()
+            gate.open()
+            await settled(initializer)
+            assert (await initializer.init(archive)).held == MODEL
+        assert ended == ["nobody waits for it"]
 
     async def test_a_hostile_one(self, tmp_path: Path, unpacking: Path) -> None:
         """No backend is tried, and nothing is written."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from weakref import ref
 
 from .._registration import RESERVED
+from ..errors import LoadCancelled
 from ..model_config import Model, ModelConfig
 from .core import Core
 from .flight import Flight, Resolved
@@ -107,9 +108,11 @@ class Requests:
         reading = ref(flight)  # it holds what is returned here, so this would be a cycle
 
         def resolve() -> Resolved:
-            found = self._resolver.resolve(model, kwargs, shared=True)
             flight = reading()
             assert flight is not None
+            found = self._resolver.resolve(
+                model, kwargs, shared=True, between=lambda: _require_wanted(flight)
+            )
             if found.key is not None:
                 self._tell(flight, found.key)
             if not shared:
@@ -295,6 +298,11 @@ def _spelled_key(model: Model, kwargs: Mapping[str, Any]) -> Hashable | None:
         return name, freeze_mapping(kwargs)
     except Unshareable:
         return None
+
+
+def _require_wanted(flight: Flight) -> None:
+    if flight.phase == "settled":  # read without the lock: soon is soon enough
+        raise LoadCancelled("nobody waits for it")
 
 
 def _refuse_reserved(kwargs: Mapping[str, Any]) -> None:

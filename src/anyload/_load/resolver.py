@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import PurePath
 from typing import TypeVar
@@ -147,6 +147,7 @@ class Resolver:
         model: Model,
         kwargs: Mapping[str, object],
         shared: bool,
+        between: Callable[[], object] = lambda: None,
     ) -> Resolved:
         """Read what there is to know of a model; it blocks.
 
@@ -154,13 +155,14 @@ class Resolver:
             model: a catalogue name, a path or a config.
             kwargs: the load kwargs, a part of the key.
             shared: whether to make a key.
+            between: called from time to time while an archive is read; what it raises ends this.
 
         Raises:
             ModelNotFoundError: there is no such model, or it lies outside the root.
             ConfigError: its config.yml cannot be used.
         """
         label = self.label(model)
-        source = self._source(model, label)
+        source = self._source(model, label, between)
         config = source.config
         place, size = None, 0
         if config.model_path is not None:
@@ -186,7 +188,7 @@ class Resolver:
         rooted = config if path == config.model_path else config.at(path)
         return Source(rooted, files=self._plain)
 
-    def _source(self, model: Model, label: str) -> Source:
+    def _source(self, model: Model, label: str, between: Callable[[], object]) -> Source:
         if isinstance(model, ModelConfig):
             return self._given(model)
         entry = self._catalogue.get(label) if isinstance(model, str) else None
@@ -195,9 +197,9 @@ class Resolver:
         if self._catalogue_only:
             known = _some(self._catalogue) or "nothing"
             raise ModelNotFoundError(label, f"the catalogue has {known}, and paths are refused")
-        return self._from_disk(label)
+        return self._from_disk(label, between)
 
-    def _from_disk(self, label: str) -> Source:
+    def _from_disk(self, label: str, between: Callable[[], object]) -> Source:
         """Return what a directory's config.yml says, or that of an archive."""
         known = self._directories.get(label)
         file = self._file_to_read(label) if known is None else known.file
@@ -214,15 +216,17 @@ class Resolver:
             # Gone, perhaps. What is not asked for again is dropped when the cache is full.
             self._directories.pop(label, None)
             self._places.pop(_model_of(file), None)
-        source = self._read(file, label, stamp)
+        source = self._read(file, label, stamp, between)
         if stamp is not None:
             _remember(self._directories, label, source)
         return source
 
-    def _read(self, file: str, label: str, stamp: Stamp | None) -> Source:
+    def _read(
+        self, file: str, label: str, stamp: Stamp | None, between: Callable[[], object]
+    ) -> Source:
         model = _model_of(file)
         if model == file:
-            contents = look_through(file, self._care.limits)
+            contents = look_through(file, self._care.limits, between)
             inside = os.path.join(file, contents.base, CONFIG_FILE)
             config = ModelConfig.from_text(contents.config, inside, file)
             return Source(config, file, stamp, PackedFiles(self._care, contents.base))
@@ -352,16 +356,19 @@ def _variant(known: Implementation, config: ModelConfig, label: str) -> Implemen
         return known.of(config)
     except AnyloadError:
         raise
-    except Exception as error:
+    except BaseException as error:  # not even a SystemExit is to pass for something else
         what = f"variant() of {known.name} raised {describe(error)}"
         raise ConfigError(label, [Problem("", what)]) from error
 
 
 def _unavailable(backend: Backend) -> str | None:
     try:
-        return backend.available()
+        answer: object = backend.available()
     except BaseException as error:
         return f"available() raised {describe(error)}"
+    if answer is None or isinstance(answer, str):
+        return answer
+    return f"available() returned {shown(answer)}; it returns a reason, or None"
 
 
 def _remember(cache: dict[K, T], name: K, fact: T) -> None:

@@ -25,6 +25,11 @@ from .zips import zip_members
 GZIP, BZIP2, XZ = (".tar.gz", ".tgz"), (".tar.bz2", ".tbz2"), (".tar.xz", ".txz")
 SUFFIXES = (".zip", ".tar", *GZIP, *BZIP2, *XZ)
 
+FEW_BYTES = 64
+READS_OF_FEW = 16 * 1024
+BYTES_PER_READ_OF_FEW = 1024
+"""How often a few bytes of an archive may be read, and after how many bytes once more."""
+
 
 class Contents(NamedTuple):
     """What of an archive matters before it is unpacked.
@@ -49,8 +54,15 @@ def stem(path: str) -> str:
     return name[: -len(suffix)] or "model"
 
 
-def look_through(path: str, limits: ArchiveLimits) -> Contents:
+def look_through(
+    path: str, limits: ArchiveLimits, between: Callable[[], object] = lambda: None
+) -> Contents:
     """Check every member of an archive, and read its ``config.yml``. Nothing is written.
+
+    Args:
+        path: the archive.
+        limits: how much it may hold.
+        between: called from time to time; what it raises ends this.
 
     Raises:
         UnsafeArchiveError: a member must not be extracted, or there is too much of them.
@@ -59,6 +71,7 @@ def look_through(path: str, limits: ArchiveLimits) -> Contents:
     configs: dict[str, bytes] = {}
     directories: set[str] = set()
     for member in _members(path, limits):
+        between()
         top, _, rest = member.path.partition("/")
         if rest or member.directory:
             directories.add(top)
@@ -108,8 +121,29 @@ def _members(path: str, limits: ArchiveLimits) -> Iterator[Member]:
         if path.lower().endswith(".zip"):
             yield from zip_members(file, inspection)
         else:
-            with io.BufferedReader(file) as buffered, _decompressed(path, buffered) as tar:
+            with _Packed(file) as buffered, _decompressed(path, buffered) as tar:
                 yield from tar_members(tar, inspection)
+
+
+class _Packed(io.BufferedReader):
+    """A file that is not read in very small pieces.
+
+    `gzip` reads the names in its headers byte by byte, and what is made of many empty streams is
+    read in as many pieces.
+    """
+
+    def __init__(self, file: io.FileIO) -> None:
+        super().__init__(file)
+        self._allowed = READS_OF_FEW * BYTES_PER_READ_OF_FEW
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self._allowed += len(data)
+        if len(data) < FEW_BYTES:
+            self._allowed -= BYTES_PER_READ_OF_FEW
+        if self._allowed < 0:
+            raise ValueError("it is packed in too many pieces")
+        return data
 
 
 def _decompressed(path: str, file: IO[bytes]) -> IO[bytes]:

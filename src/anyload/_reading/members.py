@@ -56,6 +56,7 @@ class Inspection:
         self._archive = archive
         self._packed = packed
         self._limits = limits
+        self.most = limits.max_files
         self._made = 0
         self._directories: set[str] = set()
         self.bytes = 0
@@ -66,6 +67,10 @@ class Inspection:
     def refuse(self, name: str, reason: str) -> UnsafeArchiveError:
         """Return the error for a member."""
         return UnsafeArchiveError(self._archive, name[:LONGEST_SEGMENT], reason)
+
+    def one_too_many(self, name: str) -> UnsafeArchiveError:
+        """Return the error for a member that has too many before it."""
+        return self.refuse(name, f"is one too many: at most {self.most}, max_files")
 
     def place(self, name: str, size: int, *, directory: bool) -> str:
         """Return where a member belongs below the model's directory; empty for that itself.
@@ -94,9 +99,8 @@ class Inspection:
     def _count(self, name: str) -> None:
         """Count a member, or a directory that one lies in."""
         self._made += 1
-        most = self._limits.max_files
-        if self._made > most:
-            raise self.refuse(name, f"is one too many: at most {most}, max_files")
+        if self._made > self.most:
+            raise self.one_too_many(name)
 
     def _weigh(self, name: str, size: int) -> None:
         limits = self._limits

@@ -12,7 +12,16 @@ from .members import Inspection, Member
 
 LONGEST_HEADER = 16 * 1024
 """The most bytes of one header block; names and their like take a few hundred."""
-HEADER_BYTES_PER_MEMBER = 4 * LONGEST_HEADER
+HEADERS = 1024 * 1024
+HEADERS_PER_MEMBER = 4 * 1024
+"""The most bytes that the headers of an archive may have whatever it holds, and with each member
+more; an extended one with the usual lines takes half of that."""
+COST_OF_A_LINE = 64
+"""For how many bytes a line of a header counts: reading it takes that much longer."""
+KIND = slice(156, 157)
+EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+LINE = re.compile(rb"([1-9][0-9]{0,5}) [^=\n]+=")
 LONG_NUMBER = re.compile(rb"[0-9]{64}")
 CHUNK = 1024 * 1024
 
@@ -36,7 +45,7 @@ def tar_members(file: IO[bytes], inspection: Inspection) -> Iterator[Member]:
         errors="surrogateescape",
     ) as archive:
         for info in archive:
-            forward.header_bytes = 0
+            forward.allowed += HEADERS_PER_MEMBER
             if info.issparse() or not (info.isreg() or info.isdir()):
                 raise inspection.refuse(info.name, "is neither a file nor a directory")
             path = inspection.place(info.name, info.size, directory=info.isdir())
@@ -48,7 +57,7 @@ def tar_members(file: IO[bytes], inspection: Inspection) -> Iterator[Member]:
 
 
 class _Forward:
-    """A file that is read from front to back, and of whose headers little is taken at once.
+    """A file that is read from front to back, with little of its headers at once, or ever.
 
     It is what keeps `tarfile` from going in circles, from reading on for ever behind the end, and
     from having a header of any length in memory: CVE-2019-20907, CVE-2024-6232, CVE-2025-8194 and
@@ -58,8 +67,9 @@ class _Forward:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._wanted = self._at = 0
+        self._kind = b""
         self.header = b""
-        self.header_bytes = 0
+        self.allowed = HEADERS
 
     def tell(self) -> int:
         return self._wanted
@@ -69,12 +79,18 @@ class _Forward:
 
     def read(self, size: int) -> bytes:
         """Return bytes of headers."""
-        self.header_bytes += size
-        if not 0 <= size <= LONGEST_HEADER or self.header_bytes > HEADER_BYTES_PER_MEMBER:
-            raise ValueError("its headers are too long")
+        if not 0 <= size <= LONGEST_HEADER:
+            raise ValueError("a header is too long")
         data = self._take(size)
+        self.allowed -= size + COST_OF_A_LINE * data.count(b"\n")
+        if self.allowed < 0:
+            raise ValueError("its headers are too long, for so few members")
         if size > tarfile.BLOCKSIZE and LONG_NUMBER.search(data):
             raise ValueError("a header has a number of 64 digits")
+        if self._kind in EXTENDED:
+            _require_lines(data)
+        # What follows on such a header is what it holds, and after that comes a header.
+        self._kind = b"" if self._kind in (*EXTENDED, *LONG_NAMES) else data[KIND]
         self.header = data
         return data
 
@@ -93,3 +109,17 @@ class _Forward:
         data = self._file.read(size)
         self._at = self._wanted = self._wanted + len(data)
         return data
+
+
+def _require_lines(content: bytes) -> None:
+    """Raise if the lines of an extended header are not as long as they say.
+
+    `tarfile` would read them all the same, some of them again and again.
+    """
+    at = 0
+    while content[at : at + 1].strip(b"\0"):
+        line = LINE.match(content, at)
+        end = at + int(line[1]) if line else at
+        if not line or end <= line.end() or content[end - 1 : end] != b"\n":
+            raise ValueError("a line of an extended header is not as long as it says")
+        at = end

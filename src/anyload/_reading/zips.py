@@ -13,6 +13,8 @@ from .members import Inspection, Member
 LONGEST_READ = 16 * 1024 * 1024
 """The most bytes of a table of contents: more than 10,000 members with long names need."""
 
+ENTRY = b"PK\1\2"
+"""What each entry of a table of contents begins with."""
 ENCRYPTED = 0x1 | 0x40 | 0x2000
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 CHUNK = 1024 * 1024
@@ -25,7 +27,8 @@ def zip_members(file: io.FileIO, inspection: Inspection) -> Iterator[Member]:
         UnsafeArchiveError: one is not.
         Exception: of all kinds, from `zipfile`: the archive is broken.
     """
-    with _Sparing(file) as sparing, zipfile.ZipFile(sparing) as archive:
+    with _Sparing(file, inspection) as sparing, zipfile.ZipFile(sparing) as archive:
+        sparing.opened = True
         for info in archive.infolist():
             name = info.orig_filename  # `filename` ends at a NUL
             kind = stat.S_IFMT(info.external_attr >> 16)
@@ -48,9 +51,22 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
 
 
 class _Sparing(io.BufferedReader):
-    """A file that is never read in one piece, however long the archive says its contents are."""
+    """A file that is never read in one piece, however long the archive says its contents are.
+
+    Nor is a table of contents with too many entries taken apart, which takes seconds.
+    """
+
+    def __init__(self, file: io.FileIO, inspection: Inspection) -> None:
+        super().__init__(file)
+        self._inspection = inspection
+        self.opened = False
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > LONGEST_READ:
             raise ValueError(f"its table of contents has {size} bytes: at most {LONGEST_READ}")
-        return super().read(size)
+        data = super().read(size)
+        if not self.opened and data.count(ENTRY) > self._inspection.most:
+            last = data.rpartition(ENTRY)[2]  # without the four bytes that it begins with
+            name = last[42 : 42 + int.from_bytes(last[24:26], "little")]
+            raise self._inspection.one_too_many(name.decode(errors="replace"))
+        return data
