@@ -378,6 +378,19 @@ class TestBackend:
             await until(lambda: done == ["started", "stopped"])
             assert isinstance(await calls.result("m"), ClosedError)
 
+    @pytest.mark.parametrize("answer", [True, False, 5, ["no card"]])
+    async def test_an_answer_that_is_no_reason_is_said(self, answer: Any) -> None:
+        """To return whether it is available, and not why it is not, is a natural mistake."""
+        registry, _ = device(reason=answer)
+        registry.module("m", "DEVICE")(returns_at_once())
+        async with Initializer(registry, backend_priority=[{"type": "DEVICE"}]) as initializer:
+            with pytest.raises(LoadError) as caught:
+                await initializer.init(ModelConfig("m"))
+            shown = "a list" if isinstance(answer, list) else answer
+            text = f"available() returned {shown}; it returns a reason, or None"
+            assert text in str(caught.value)
+            await settled(initializer)
+
     async def test_unavailable(self) -> None:
         """A backend that says why it is unavailable is skipped with that reason."""
         events = list[Any]()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 from ast import literal_eval
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from pydantic import SecretStr
 
 from anyload import (
     Backend,
@@ -368,6 +369,75 @@ def test_a_module_adjusts_its_backends_config() -> None:
     assert repr(backend) == "<Sized SIZED>"
 
 
+class Secretive(Backend):
+    """A backend whose config holds a secret."""
+
+    backend_type = "SECRETIVE"
+
+    class Config(BackendConfig):
+        """It has a secret."""
+
+        token: SecretStr = SecretStr("")
+
+
+class Registers(Secretive):
+    """One that takes no override."""
+
+    def register_config(self, overrides: Mapping[str, Any]) -> None:
+        raise OSError("it has begun")
+
+
+class Validates(Secretive):
+    """One that has more to validate when it is made."""
+
+    def __init__(self, config: BackendConfig) -> None:
+        self.Config.model_validate({"token": 5, "tokn": "hunter2"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (
+            Secretive,
+            [
+                (f"{__name__}.Good.backend_config_override.token", "expected a string"),
+                (
+                    f"{__name__}.Good.backend_config_override.tokn",
+                    "unknown key; did you mean 'token'?",
+                ),
+            ],
+        ),
+        (
+            Registers,
+            [
+                (
+                    f"{__name__}.Good.backend_config_override",
+                    "backend SECRETIVE cannot be changed: OSError: it has begun",
+                )
+            ],
+        ),
+        (
+            Validates,
+            [
+                ("backend_priority[0].token", "expected a string"),
+                ("backend_priority[0].tokn", "unknown key; did you mean 'token'?"),
+            ],
+        ),
+    ],
+)
+def test_an_override_that_does_not_fit_names_its_module_and_shows_no_value(
+    kind: type[Backend], says: list[tuple[str, str]]
+) -> None:
+    """A module's override may hold secrets, as a configuration may."""
+    registry = Registry()
+    registry.backend_type(kind)
+    override = {"token": 5, "tokn": "hunter2"}
+    registry.module("m", "SECRETIVE", backend_config_override=override)(Good)
+    with pytest.raises(ConfigError) as caught:
+        Initializer(registry, backend_priority=[{"type": "SECRETIVE"}])
+    assert sorted(caught.value.problems) == says
+
+
 def test_a_backend_that_cannot_be_made_is_a_config_error() -> None:
     """What a backend's class raises names its place in the priority."""
 
@@ -422,11 +492,22 @@ def test_an_import_path_that_leads_nowhere_is_a_config_error(path: str, says: st
     assert isinstance(caught.value, AnyloadError)
 
 
+def test_a_backend_type_of_the_configuration_is_what_its_class_says() -> None:
+    """Else it would be registered under a name that the configuration never says."""
+    source = {"backend_types": {"XPU": f"{__name__}:Gpu"}, "backend_priority": [{"type": "XPU"}]}
+    with pytest.raises(ConfigError) as caught:
+        Initializer.from_config(source, registry=Registry())
+    (problem,) = caught.value.problems
+    assert problem == ("backend_types.XPU", f"{__name__}.Gpu is of backend type GPU, not 'XPU'")
+
+
 class Weights:
     """Loads differ by what the config says, and so does what they must declare."""
 
     @classmethod
     def variant(cls, config: ModelConfig) -> Any:
+        if config.format == "exit":
+            raise SystemExit(3)
         return {"fast": cls, "slow": SlowWeights, "odd": Other, "none": 7}[config.format]
 
     @classmethod
@@ -462,6 +543,7 @@ async def test_a_module_chooses_its_variant_by_the_config() -> None:
         ("odd", "must be a subclass of it"),
         ("none", "must be a subclass of it"),
         ("unknown", r"variant\(\) of .*Weights raised KeyError"),
+        ("exit", r"variant\(\) of .*Weights raised SystemExit: 3"),
     ],
 )
 async def test_a_variant_that_cannot_be_is_the_error_of_its_load(chosen: str, says: str) -> None:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from ._load.files import Care
 from ._load.plan import Choice
 from ._load.slots import Limits
 from ._reading.members import ArchiveLimits
 from ._reading.problems import Place, dotted, shown
-from .config import InitializerConfig, check_backend_types, validate_backend_config
+from ._registration import class_name
+from .config import (
+    InitializerConfig,
+    check_backend_types,
+    in_our_words,
+    validate_backend_config,
+)
+from .contracts import Backend
 from .errors import ConfigError, Problem, describe
 from .model_config import ModelConfig
-from .registry import Registry
+from .registry import Implementation, Registry
+
+T = TypeVar("T")
 
 
 def extended(registry: Registry, config: InitializerConfig, source: str) -> Registry:
@@ -38,11 +48,20 @@ def extended(registry: Registry, config: InitializerConfig, source: str) -> Regi
             register(found)
         except ConfigError as error:
             problems.extend(Problem(where, what) for _, what in error.problems)
-        except (Exception, SystemExit) as error:  # a script that is imported may end like this
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit of a script, a panic of Rust
             problems.append(Problem(where, f"{shown(path)}: {describe(error)}"))
 
+    def of_type(name: str, cls: Any) -> None:
+        registry.backend_type(cls)
+        if cls.backend_type != name:
+            what = f"{class_name(cls)} is of backend type {cls.backend_type}, not {shown(name)}"
+            raise ConfigError(source, [Problem("", what)])
+
     for backend_type, path in config.backend_types.items():
-        add(dotted(("backend_types", backend_type)), path, registry.backend_type)
+        where = dotted(("backend_types", backend_type))
+        add(where, path, partial(of_type, backend_type))
     for module_id, paths in config.modules.items():
         for backend_type, path in paths.items():
             add(dotted(("modules", module_id)), path, registry.module(module_id, backend_type))
@@ -70,23 +89,32 @@ def make_choices(registry: Registry, config: InitializerConfig, source: str) -> 
             source=source,
             hidden=lambda inside, at=at: config.from_environment((*at, *inside)),  # type: ignore[misc]  # mypy cannot infer `at`
         )
-        try:
-            backend = cls(values)
-            for override in _overrides(registry, entry.type):
-                backend.register_config(override)
-        except (Exception, SystemExit) as error:
-            what = f"backend {entry.type} cannot be made: {describe(error)}"
-            raise ConfigError(source, [Problem(where, what)]) from error
+        backend = _called(partial(cls, values), cls, where, "made", source)
+        for module in _overriding(registry, entry.type):
+            override = partial(backend.register_config, module.backend_config_override)
+            of = f"{module.name}.backend_config_override"
+            _called(override, cls, of, "changed", source)
         choices.append(Choice(backend, entry.timeout, entry.stall_timeout))
     return tuple(choices)
 
 
-def _overrides(registry: Registry, backend_type: str) -> Iterator[Mapping[str, Any]]:
-    """Yield what the modules want changed in the config of a backend type."""
+def _called(call: Callable[[], T], cls: type[Backend], where: str, done: str, source: str) -> T:
+    """Return what a call of a backend's own code returns."""
+    try:
+        return in_our_words(call, cls.Config, where=where, source=source)
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:
+        what = f"backend {cls.backend_type} cannot be {done}: {describe(error)}"
+        raise ConfigError(source, [Problem(where, what)]) from error
+
+
+def _overriding(registry: Registry, backend_type: str) -> Iterator[Implementation]:
+    """Yield the modules that want something changed in the config of a backend type."""
     for implementations in registry.modules.values():
         implementation = implementations.get(backend_type)
         if implementation is not None and implementation.backend_config_override:
-            yield implementation.backend_config_override
+            yield implementation
 
 
 def make_catalogue(config: InitializerConfig) -> dict[str, ModelConfig]:

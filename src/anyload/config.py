@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -28,6 +28,8 @@ from ._reading.environment import apply_environment
 from ._reading.problems import Place, dotted, shown
 from ._reading.validation import problems_of
 from .errors import ConfigError, Problem
+
+T = TypeVar("T")
 
 Seconds: TypeAlias = Annotated[float, Field(gt=0), BeforeValidator(checks.seconds)]
 Text: TypeAlias = Annotated[str, Field(min_length=1), BeforeValidator(checks.text)]
@@ -393,13 +395,33 @@ def validate_backend_config(
     Raises:
         ConfigError: the values do not fit. Values of secret fields are not shown.
     """
-    try:
+
+    def made() -> BaseModel:
         try:
             text = json.dumps(dict(values), allow_nan=False)
         except (TypeError, ValueError):  # values that only code can give, such as a SecretStr
             return model.model_validate(dict(values))
         # As JSON, so that a strict Config still takes a path, a tuple or an enum from a file.
         return model.model_validate_json(text)
+
+    return in_our_words(made, model, where=where, source=source, hidden=hidden)
+
+
+def in_our_words(
+    make: Callable[[], T],
+    model: type[BaseModel],
+    *,
+    where: str,
+    source: str,
+    hidden: Callable[[Place], bool] = lambda place: True,
+) -> T:
+    """Return what is made by a call that pydantic may have its objections to.
+
+    Raises:
+        ConfigError: it has; the arguments are as in `validate_backend_config`.
+    """
+    try:
+        return make()
     except ValidationError as error:
         raise ConfigError(
             source,
