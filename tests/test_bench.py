@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,11 @@ models:
   small: {module_id: reads, model_path: small.bin}
   large: {module_id: reads, model_path: large.bin}
 """
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture(autouse=True)
@@ -168,8 +175,10 @@ def test_models_that_do_not_load_are_told_of(
     out, err = capsys.readouterr()
     assert "\nbroken  failed" in out
     assert "Recommended" in out
-    assert "error: 'broken' does not load" in err
+    why = "'broken' does not load: failed, LoadError: no backend could load 'broken' (module"
+    assert f"error: {why} 'raises') 1. LOCAL" in err
     page = (project / "b.html").read_text(encoding="utf-8")
+    assert escape(why) in page
     assert "no &lt;b&gt;weights&lt;/b&gt;" in page
     assert "<b>weights" not in page
     add_to_catalogue(project, "deadly", "exits")
@@ -177,6 +186,25 @@ def test_models_that_do_not_load_are_told_of(
     out, err = capsys.readouterr()
     assert "\ndeadly  crashed" in out
     assert "[3/3] all models: crashed, exit code 3" in err
+
+
+def test_at_a_terminal_too_the_reasons_are_told(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a bar is drawn there are no lines meanwhile; on the page they are as well."""
+    add_to_catalogue(project, "deadly", "exits")
+    err = Terminal()
+    monkeypatch.setattr(sys, "stderr", err)
+    argv = ["bench", "models.yml", "deadly", "--repeats", "1", "--timeline", "b.html"]
+    assert main(argv) == 1
+    told = [
+        "'deadly' does not load: crashed, exit code 3",
+        "all models together: crashed, exit code 3; so how many at once is best is not known",
+    ]
+    page = (project / "b.html").read_text(encoding="utf-8")
+    for line in told:
+        assert f"error: {line}\n" in err.getvalue()
+        assert f"<p>{escape(line)}</p>" in page
 
 
 def test_a_measurement_stops_in_time(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

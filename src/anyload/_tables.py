@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ._children import Unfinished
 from ._load.plan import Candidate, Plan, Skip
+from ._text import one_line
 from .bulk import LoadOutcome
 from .doctor import Alone, Diagnosis, Together
 from .errors import AnyloadError, describe
@@ -85,13 +86,13 @@ def _load_row(outcome: LoadOutcome) -> Row:
         _megabytes(report.observed.memory_bytes),
         seconds(report.load_seconds),
         seconds(report.queue_seconds),
-        _attempts_cell(report.attempts) or _one_line(outcome.error),
+        _attempts_cell(report.attempts) or flat(outcome.error),
     )
 
 
 def _attempts_cell(attempts: Sequence[Attempt]) -> str:
     failed = [attempt for attempt in attempts if attempt.outcome != "loaded"]
-    told = "; ".join(_one_line(attempt) for attempt in failed)
+    told = "; ".join(flat(attempt) for attempt in failed)
     return f"{len(attempts)}: {told}" if told else str(len(attempts) or "")
 
 
@@ -102,7 +103,7 @@ def plan_rows(planned: Iterable[Planned]) -> list[Row]:
 
 def _rows_of_plan(planned: Planned) -> list[Row]:
     if planned.plan is None:
-        return [(planned.model, "-", "-", "error", _one_line(planned.error))]
+        return [(planned.model, "-", "-", "error", flat(planned.error))]
     return [
         (planned.model, planned.plan.module_id, step.backend_type, *_decision(step))
         for step in planned.plan.steps
@@ -112,21 +113,27 @@ def _rows_of_plan(planned: Planned) -> list[Row]:
 def _decision(step: Candidate | Skip) -> tuple[str, str]:
     if isinstance(step, Candidate):
         return "try", step.implementation.name
-    return "skip", _one_line(step.reason)
+    return "skip", flat(step.reason)
 
 
-def _one_line(told: object) -> str:
-    """Return a text without the line breaks and tabs that would break its row."""
-    return "" if told is None else " ".join(str(told).split())
+def flat(told: object) -> str:
+    """Return a text of several lines as one, in which nothing does anything to a terminal."""
+    return "" if told is None else whole(" ".join(str(told).split()))
+
+
+def whole(text: str) -> str:
+    """Return a text as one line, however long: what cannot be printed is escaped."""
+    return one_line(text, len(text))
 
 
 def plain_table(columns: Row, rows: Sequence[Row]) -> str:
     """Return a table as aligned lines; its last column may be as long as it likes."""
-    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    shown = [tuple(map(whole, row)) for row in rows]
+    widths = [max(map(len, cells)) for cells in zip(columns, *shown, strict=True)]
     rule = tuple("-" * len(column) for column in columns)
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (columns, rule, *rows)
+        for row in (columns, rule, *shown)
     )
 
 
@@ -249,8 +256,8 @@ def diagnosis_paragraph(diagnosis: Diagnosis) -> str:
     """Return what a person should know of a model; empty if there is nothing."""
     if not diagnosis.remarks:
         return ""
-    text = _one_line(" ".join(diagnosis.remarks))
-    return "\n" + textwrap.fill(f"{diagnosis.model}: {text}", 100, subsequent_indent="  ") + "\n"
+    text = flat(f"{whole(diagnosis.model)}: {' '.join(diagnosis.remarks)}")
+    return "\n" + textwrap.fill(text, 100, subsequent_indent="  ") + "\n"
 
 
 def doctor_document(config: str, diagnoses: Sequence[Diagnosis], elapsed: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from importlib import import_module
 from itertools import count
 from typing import Any, TextIO
 
-from ._tables import Row, plain_table
+from ._tables import Row, flat, plain_table, whole
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def _drawn(columns: Row, rows: Sequence[Row]) -> Any:
 
     table = Table(*columns)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(whole, row))
     return table
 
 
@@ -118,7 +118,7 @@ def progress(total: int, what: str) -> Iterator[Callable[[str], None]]:
     """
     if not (sys.stderr.isatty() and importable("rich")):
         number = count(1)
-        yield lambda line: tell(f"[{next(number)}/{total}] {line}")
+        yield lambda line: tell(f"[{next(number)}/{total}] {flat(line)}")
         return
     from rich.console import Console
     from rich.progress import Progress

@@ -19,6 +19,7 @@ from typing import Any
 from ._bench.findings import Findings, findings_of
 from ._bench.samples import AloneSample, TogetherSample
 from ._children import Unfinished, run_part
+from ._tables import whole
 
 SLOTS = (1, 2, 4, 8, 16)
 """The numbers of slots that are tried, if nobody says otherwise."""
@@ -79,7 +80,7 @@ class Bench:
                 samples.append(
                     found if isinstance(found, Unfinished) else AloneSample.from_document(found)
                 )
-                done(f"{model}: {_told(samples[-1])}")
+                done(f"{whole(model)}: {_told(samples[-1])}")
             # The names of a large catalogue are more than a command line may have.
             found = self._run("bulk", () if self.whole else self.models, turn)
             together.append(

@@ -23,6 +23,7 @@ import anyio
 from ._arguments import arguments
 from ._bench.command import run_bench
 from ._bench.comparison import compared
+from ._bench.tables import complaints
 from ._load.exit import exit_process
 from ._tables import (
     DOCTOR_COLUMNS,
@@ -33,10 +34,12 @@ from ._tables import (
     doctor_document,
     doctor_rows,
     error_text,
+    flat,
     load_document,
     load_rows,
     plan_document,
     plan_rows,
+    whole,
 )
 from ._terminal import progress, stdout_reserved, tell, write_json, write_table
 from ._watching import Changes, showing, watch
@@ -116,7 +119,7 @@ def _load(args: argparse.Namespace, out: TextIO) -> int:
         if outcome.error is not None:
             tell(f"error: {error_text(outcome.error)}")
         for warning in outcome.report.observed.warnings:
-            tell(f"warning: {outcome.report.model}: {warning}")
+            tell(f"warning: {whole(outcome.report.model)}: {flat(warning)}")
     for load in abandoned:
         tell(f"warning: still running: {load}")
     return OK if loaded == len(outcomes) else FAILED
@@ -173,9 +176,9 @@ def _doctor(args: argparse.Namespace, out: TextIO) -> int:
     doctor = Doctor(args.config, args.name, args.loop, args.rounds, args.timeout)
     began, diagnoses = time.monotonic(), []
     for number, name in enumerate(names, 1):
-        tell(f"[{number}/{len(names)}] {name}: ...")
+        tell(f"[{number}/{len(names)}] {whole(name)}: ...")
         diagnoses.append(doctor.examine(name))
-        tell(f"[{number}/{len(names)}] {name}: {diagnoses[-1].verdict}")
+        tell(f"[{number}/{len(names)}] {whole(name)}: {diagnoses[-1].verdict}")
     if args.json:
         write_json(out, doctor_document(args.config, diagnoses, time.monotonic() - began))
     else:
@@ -189,8 +192,8 @@ def _bench(args: argparse.Namespace, out: TextIO) -> int:
     initializer, names = _open(args)
     before = None if args.compare is None else _earlier(args.compare)
     findings = run_bench(args, names, initializer.statistics().slots, before, out)
-    for model in findings.failed:
-        tell(f"error: {model!r} does not load")
+    for complaint in complaints(findings):
+        tell(f"error: {complaint}")
     return FAILED if findings.failed or findings.unfinished else OK
 
 
@@ -293,7 +296,8 @@ def _open(
 def _registry() -> Registry:
     registry = Registry.discover()
     for plugin in registry.broken_plugins:
-        tell(f"warning: plug-in {plugin.name} of {plugin.group} is left out: {plugin.reason}")
+        told = f"plug-in {plugin.name} of {plugin.group} is left out: {plugin.reason}"
+        tell(f"warning: {flat(told)}")
     return registry
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from .._drawing.trace import chrome_trace
+from .._tables import whole
 from .._terminal import progress, write_json, write_table
 from ..bench import Bench, slots_to_try
 from .comparison import Comparison, compared
@@ -86,13 +87,13 @@ def _write_tables(out: TextIO, findings: Findings, comparison: Comparison | None
         out.write("\n")
         write_table(out, BULK_COLUMNS, bulk_rows(findings))
     for sentence in sentences(findings):
-        out.write(f"\n{sentence}")
+        out.write(f"\n{whole(sentence)}")
     out.write("\n")
     if comparison is not None:
         out.write("\n")
         write_table(out, CHANGE_COLUMNS, change_rows(comparison))
         for sentence in comparison_sentences(comparison):
-            out.write(f"\n{sentence}")
+            out.write(f"\n{whole(sentence)}")
         out.write("\n")
 
 

@@ -20,6 +20,7 @@ from .tables import (
     bulk_rows,
     change_rows,
     comparison_sentences,
+    complaints,
     facts,
     model_rows,
 )
@@ -54,6 +55,9 @@ def bench_page(title: str, about: str, findings: Findings, comparison: Compariso
         parts.append(strips_figure(_bulk_strips(findings), caption))
         parts.append(_table(BULK_COLUMNS, bulk_rows(findings)))
     parts.append(_paragraphs(facts(findings)))
+    if wrong := list(complaints(findings)):
+        parts.append("<h2>What does not load</h2>")
+        parts.append(_paragraphs(wrong))
     for what, timeline in findings.timelines.items():
         parts.append(timeline_figure(timeline, what, folded=True))
     parts.append("<h2>Each model</h2>")

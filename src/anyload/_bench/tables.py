@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .._drawing.words import size
-from .._tables import Row
+from .._tables import Row, flat
 from .._text import quoted
 from ..reports import seconds
 from .comparison import Comparison
@@ -162,6 +162,15 @@ def facts(findings: Findings) -> Iterator[str]:
         )
     if findings.not_cold:
         yield f"Cold files could not be had everywhere: {findings.not_cold}."
+
+
+def complaints(findings: Findings) -> Iterator[str]:
+    """Yield what did not load or came to no end, and why."""
+    for model, why in findings.failed.items():
+        yield f"{quoted(model)} does not load: {flat(why)}"
+    if findings.unfinished is not None:
+        told = "" if findings.boot else "; so how many at once is best is not known"
+        yield f"all models together: {flat(findings.unfinished)}{told}"
 
 
 def _named(models: Sequence[str]) -> str:

@@ -1,0 +1,79 @@
+"""What is shown on a terminal: one line where one is meant, whatever others have written in it."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from anyload._children import Unfinished
+from anyload._tables import diagnosis_paragraph, flat, plain_table
+from anyload._terminal import progress, write_table
+from anyload.cli import main
+from anyload.doctor import Diagnosis
+
+FORGED = "a\nERROR: forged\x1b[31m"
+SHOWN = "a\\nERROR: forged\\x1b[31m"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_name_forges_no_row_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be printed is escaped, in plain tables and in those that rich draws."""
+    assert plain_table(("model",), [(FORGED,)]).splitlines() == ["model", "-----", SHOWN]
+    monkeypatch.setenv("COLUMNS", "200")
+    drawn = Terminal()
+    write_table(drawn, ("model",), [(FORGED,)])
+    assert SHOWN in drawn.getvalue()
+
+
+def test_a_long_cell_is_whole() -> None:
+    """Only its characters are changed."""
+    assert plain_table(("reason",), [("x" * 100_000,)]).endswith("x" * 100_000)
+
+
+def test_progress_is_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> None:
+    """An error of several lines is one here."""
+    with progress(1, "loading") as done:
+        done("a: failed, no backend could load it\n  1. LOCAL raised \x1b[31m")
+    told = "[1/1] a: failed, no backend could load it 1. LOCAL raised \\x1b[31m\n"
+    assert capsys.readouterr().err == told
+    assert flat(None) == ""
+
+
+def test_the_doctor_has_a_line_for_each_model() -> None:
+    """So it is in what it says of one."""
+    unfinished = Unfinished("failed", "no weights")
+    diagnosis = Diagnosis(FORGED, unfinished, None, "failed", (), ("no\nweights",))
+    assert diagnosis_paragraph(diagnosis) == f"\n{SHOWN}: no weights\n"
+
+
+def test_the_command_line_has_a_line_for_each_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names that are asked for may hold anything, and so may warnings."""
+    (tmp_path / "odd_modules.py").write_text(
+        "from anyload import report_warning\n"
+        "class Odd:\n"
+        "    @classmethod\n"
+        "    def load(cls, config):\n"
+        "        report_warning('it is\\nERROR: forged')\n"
+        "        return cls()\n"
+    )
+    (tmp_path / "models.yml").write_text(
+        'modules: {odd: "odd_modules:Odd"}\nmodels: {plain: {module_id: odd}}\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for command in (["load"], ["plan"], ["bench", "--repeats", "1", "--at-once", "1"]):
+        assert main([command[0], "models.yml", *command[1:], "plain", FORGED]) == 1
+        shown = "".join(capsys.readouterr())
+        assert SHOWN in shown
+        assert not [line for line in shown.splitlines() if line.startswith("ERROR")]
+        assert "\x1b" not in shown
+    sys.modules.pop("odd_modules", None)
