@@ -102,9 +102,9 @@ def _called(call: Callable[[], T], cls: type[Backend], where: str, done: str, so
     """Return what a call of a backend's own code returns."""
     try:
         return in_our_words(call, cls.Config, where=where, source=source)
-    except ConfigError:
+    except (ConfigError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # as above
         what = f"backend {cls.backend_type} cannot be {done}: {describe(error)}"
         raise ConfigError(source, [Problem(where, what)]) from error
 

@@ -23,6 +23,7 @@ from ._registration import (
     returned_by,
     supported_by,
 )
+from ._text import one_line
 from .backends import LocalBackend
 from .contracts import Backend
 from .errors import describe
@@ -128,7 +129,7 @@ class Implementation:
 
 @dataclass(frozen=True, slots=True)
 class BrokenPlugin:
-    """A plug-in that could not be added: its entry point and why."""
+    """A plug-in that could not be added: its entry point and why, each in one line."""
 
     group: str
     name: str
@@ -168,17 +169,21 @@ class Registry:
             ("anyload.modules", registry._add_module_plugin),
         ):
             points, broken = installed(group)
-            registry._broken_plugins += [BrokenPlugin(group, *each) for each in broken]
+            for package, reason in broken:
+                registry._broken(group, package, reason)
             for point in points:
                 before = registry.copy()
                 try:
                     add(point.name, point.load())
-                except (Exception, SystemExit) as error:  # SystemExit: of a script
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:  # SystemExit of a script, a panic of Rust
                     registry._become(before)
-                    registry._broken_plugins.append(
-                        BrokenPlugin(group, point.name, describe(error))
-                    )
+                    registry._broken(group, point.name, describe(error))
         return registry
+
+    def _broken(self, group: str, name: str, reason: str) -> None:
+        self._broken_plugins.append(BrokenPlugin(group, one_line(name), one_line(reason)))
 
     def _add_backend_plugin(self, name: str, plugin: Any) -> None:
         if self._backend_types.get(name) is not plugin:

@@ -172,6 +172,7 @@ def test_the_environment(case: str) -> None:
     [
         ("import sys; sys.exit(3)", "SystemExit: 3"),
         ("raise ValueError('x\\nERROR forged')", "ValueError: x\\nERROR forged"),
+        ("class Panic(BaseException): pass\nraise Panic('in Rust')", "Panic: in Rust"),
         ("class Model(metaclass=M): pass", "NameError"),
         ("a = \0", "null bytes"),
         ("Model = __import__('os').getcwd", "a module is a class"),
@@ -192,18 +193,32 @@ def test_an_import_path(
     config_refusal({"backend_types": {"GPU": "hostile_module:Model"}})
 
 
-def test_a_backend_that_ends_the_process() -> None:
+def test_an_import_that_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes out, as ever."""
+    (tmp_path / "hostile_module.py").write_text("raise KeyboardInterrupt")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "hostile_module", raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        Initializer.from_config({"modules": {"a": "hostile_module:Model"}}, registry=Registry())
+
+
+class Panic(BaseException):
+    """As Rust's panics are, through PyO3."""
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), Panic(3)], ids=repr)
+def test_a_backend_that_ends_the_process(raised: BaseException) -> None:
     """Making it is no time to do so."""
 
     class Exits(Backend):
         backend_type = "EXITS"
 
         def __init__(self, config: BackendConfig) -> None:
-            raise SystemExit(3)
+            raise raised
 
     known = Registry()
     known.backend_type(Exits)
-    with pytest.raises(ConfigError, match="backend EXITS cannot be made: SystemExit: 3"):
+    with pytest.raises(ConfigError, match=r"backend EXITS cannot be made: \w+: 3"):
         Initializer(known, backend_priority=[{"type": "EXITS"}])
 
 
@@ -244,6 +259,8 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Reg
     [
         ("import sys; sys.exit(3)", "SystemExit: 3"),
         ("raise OSError('no such device')", "OSError: no such device"),
+        ("class Panic(BaseException): pass\nraise Panic('in Rust')", "Panic: in Rust"),
+        ("raise RuntimeError('x\\nERROR: forged')", "RuntimeError: x\\nERROR: forged"),
         ("plugin = 3", "TypeError: 'int' object is not callable"),
         ("class plugin: pass", "it has no load classmethod"),
         ("def plugin(registry): raise SystemExit", "SystemExit"),
@@ -255,7 +272,14 @@ def test_a_plugin(code: str, says: str, plugin: Callable[..., Registry]) -> None
     [broken] = known.broken_plugins
     assert (broken.group, broken.name) == ("anyload.modules", "hostile")
     assert says in broken.reason
+    assert broken.reason.isprintable()
     assert {"sklearn", "torch", "onnx"} <= set(known.modules)
+
+
+def test_a_plugin_that_is_interrupted(plugin: Callable[..., Registry]) -> None:
+    """Ctrl-C comes out, as ever."""
+    with pytest.raises(KeyboardInterrupt):
+        plugin(b"[anyload.modules]\nzz = hostile_plugin:plugin\n", "raise KeyboardInterrupt")
 
 
 def test_a_plugin_that_breaks_half_way(plugin: Callable[..., Registry]) -> None:
