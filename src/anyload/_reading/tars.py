@@ -18,7 +18,8 @@ HEADERS_PER_MEMBER = 4 * 1024
 more; an extended one with the usual lines takes half of that."""
 COST_OF_A_LINE = 64
 """For how many bytes a line of a header counts: reading it takes that much longer."""
-KIND = slice(156, 157)
+KIND = 156
+"""Where in a header the byte is that says what it is about."""
 EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 LINE = re.compile(rb"([1-9][0-9]{0,5}) [^=\n]+=")
@@ -90,7 +91,7 @@ class _Forward:
         if self._kind in EXTENDED:
             _require_lines(data)
         # What follows on such a header is what it holds, and after that comes a header.
-        self._kind = b"" if self._kind in (*EXTENDED, *LONG_NAMES) else data[KIND]
+        self._kind = b"" if self._kind in (*EXTENDED, *LONG_NAMES) else data[KIND : KIND + 1]
         self.header = data
         return data
 
