@@ -47,7 +47,7 @@ test: $(VENV)/.test  ## run the tests on asyncio, uvloop and trio
 	$(RUN) pytest $(TEMP) $(ARGS)
 
 torture: $(VENV)/.test  ## run the large sizes of the tests of concurrency, minutes each
-	MODEL_RUNS=1500 MODEL_STEPS=60 $(RUN) pytest $(TEMP) tests/model
+	MODEL_RUNS=1500 MODEL_STEPS=60 $(RUN) pytest $(TEMP) tests/model tests/keeping/test_keeper_histories.py
 	$(RUN) tests.simulation --seeds 200
 	$(RUN) tests.storm
 	FUZZ=3000 $(RUN) pytest $(TEMP) tests/fuzz

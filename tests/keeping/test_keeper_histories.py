@@ -1,7 +1,11 @@
-"""The keeper is driven through random histories, with every promise checked after each step."""
+"""The keeper is driven through random histories, with every promise checked after each step.
+
+``MODEL_RUNS`` histories of ``MODEL_STEPS`` steps each; ``make torture`` plays many of them.
+"""
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from typing import TypeVar
 
@@ -16,6 +20,9 @@ T = TypeVar("T")
 
 NAMES = ("a", "b", "c", "d", "e", "f", "g", "h")
 SIZES = {"a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "f": 6, "g": 0, "h": 11}
+
+RUNS = int(os.environ.get("MODEL_RUNS", "150"))
+STEPS = int(os.environ.get("MODEL_STEPS", "60"))
 
 picks = st.integers(0, 63)
 names = st.sampled_from(NAMES)
@@ -202,4 +209,4 @@ class Histories(RuleBasedStateMachine):
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(max_examples=150, stateful_step_count=60)
+TestHistories.settings = settings(max_examples=RUNS, stateful_step_count=STEPS)
