@@ -28,10 +28,10 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "contracts",
         (
             "_reading.__init__",
-            "_reading.names",
             "_reading.amounts",
             "_reading.files",
             "_reading.problems",
+            "_reading.names",
             "_reading.yaml",
             "_reading.documents",
             "_reading.environment",
@@ -102,7 +102,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_load.exit",
         ),
     ),
-    ("front door", ("_setup", "bulk", "initializer")),
+    ("front door", ("_setup", "_given", "bulk", "initializer")),
     (
         "keeping",
         (

@@ -64,6 +64,14 @@ def test_fields_may_have_the_names_of_the_constructor() -> None:
     assert ModelConfig.from_fields({"module_id": "m", "self": 1}, None)["self"] == 1
 
 
+def test_a_field_with_the_name_of_a_method_is_read_as_a_key() -> None:
+    """A config.yml may call a field so; the method stays what it is."""
+    config = ModelConfig("m", fields=["a"], at=1, get=2)
+    assert (config["fields"], config["at"], config["get"]) == (["a"], 1, 2)
+    assert config.get("get") == 2
+    assert config.at("x").fields == {"fields": ["a"], "at": 1, "get": 2}
+
+
 def test_it_is_a_path() -> None:
     """It can be given to whatever takes a path; one that is not on disk says so."""
     assert os.path.join(CONFIG, "weights") == os.path.join("models/x", "weights")

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from ._given import require_grace, require_models, require_priority, require_timeout
 from ._load.call import current_turn
 from ._load.callers import Callers
 from ._load.core import Core
@@ -164,7 +165,7 @@ class Initializer:
             ReentrantLoadError: inside a load: it would wait for itself.
             ClosedError: the initializer is closed.
         """
-        _require_priority(priority)
+        require_priority(priority)
         parent = current_turn()
         if parent is not None:
             # A loop that is run inside a load. It has nothing better to do than to load here:
@@ -194,8 +195,10 @@ class Initializer:
             TimeoutError: ``timeout`` seconds have passed; the caller has left, as if cancelled.
             LoadCancelled: inside a load: that load is no longer wanted.
             AnyloadError: as in `init`.
+            ValueError: ``timeout`` is no number of seconds.
         """
-        _require_priority(priority)
+        require_priority(priority)
+        require_timeout(timeout)
         parent = current_turn()
         if parent is not None:
             return self._load_inside(parent, model, key, priority, load_kwargs, timeout)
@@ -239,6 +242,7 @@ class Initializer:
             The models, by the objects given, in the order given.
 
         Raises:
+            TypeError: ``models`` is one model.
             BulkLoadError: some did not load; it holds those that did. Without ``fail_fast`` it
                 is raised when every load has ended.
             ClosedError: the initializer is closed.
@@ -264,11 +268,15 @@ class Initializer:
             models: as in `init_many`.
             priority: as in `init`.
             load_kwargs: passed on to every ``load``.
+
+        Raises:
+            TypeError: ``models`` is one model.
         """
         return self._bulk(models, priority, load_kwargs)
 
     def _bulk(self, models: Iterable[Model], priority: int, kwargs: dict[str, Any]) -> BulkLoad:
-        _require_priority(priority)
+        require_models(models)
+        require_priority(priority)
         request = self._requests.for_bulk(priority, kwargs)
         return BulkLoad(
             self._callers, self._inside, self._resolver.spelling, request, models, priority
@@ -331,12 +339,12 @@ class Initializer:
             The loads that were abandoned and whose threads are still running. While there are
             any, the process may not exit cleanly: see `exit_process`.
         """
-        _require_grace(grace)
+        require_grace(grace)
         return await self._ending.aclose(grace)
 
     def close(self, grace: float = GRACE_SECONDS) -> tuple[StuckLoad, ...]:
         """Close from a plain thread; as `aclose` otherwise."""
-        _require_grace(grace)
+        require_grace(grace)
         return self._ending.close(grace)
 
     async def __aenter__(self) -> Self:
@@ -366,13 +374,3 @@ class Initializer:
             self._ending.at_once()
         else:
             self.close()
-
-
-def _require_priority(priority: object) -> None:
-    if type(priority) is not int:
-        raise TypeError(f"priority is a whole number, not {priority!r}")
-
-
-def _require_grace(grace: object) -> None:
-    if isinstance(grace, bool) or not isinstance(grace, (int, float)) or not grace >= 0:
-        raise ValueError(f"grace is a number of seconds, 0 or more, not {grace!r}")

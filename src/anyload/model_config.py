@@ -7,12 +7,16 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn, Self
 
+from ._reading.names import path_text
+from ._reading.problems import shown
+
 
 class ModelConfig:
     """The module that loads a model, where the model is, and fields of the module's own.
 
     It is ``os.PathLike``, so a ``load`` written for a path works with it. Free fields are read as
-    attributes, ``config.labels``, or as keys, ``config["labels"]``. It cannot be changed, and two
+    attributes, ``config.labels``, or as keys, ``config["labels"]``; one that has the name of
+    something of this class, such as ``fields``, as a key only. It cannot be changed, and two
     configs are equal only if they are the same object.
 
     Args:
@@ -20,6 +24,9 @@ class ModelConfig:
         model_path: the directory or file; None for a model that is not on disk.
         model_backend: the backend type it was created with, where that limits what can load it.
         fields: whatever else the module wants to know.
+
+    Raises:
+        TypeError: one of the first three is not what it should be.
     """
 
     __slots__ = (
@@ -47,9 +54,14 @@ class ModelConfig:
         model_backend: str | None = None,
         **fields: Any,
     ) -> None:
+        _require_text("module_id", module_id)
+        if model_path is not None:
+            model_path = path_text(model_path, "model_path is a path or None")
+        if model_backend is not None:
+            _require_text("model_backend", model_backend)
         put = object.__setattr__
         put(self, "module_id", module_id)
-        put(self, "model_path", None if model_path is None else os.fspath(model_path))
+        put(self, "model_path", model_path)
         put(self, "model_backend", model_backend)
         put(self, "_fields", fields)
         put(self, "from_operator", True)
@@ -156,6 +168,11 @@ class ModelConfig:
     def __reduce__(self) -> tuple[Any, ...]:
         named = (self.module_id, self.model_path, self.model_backend)
         return _rebuild, (*named, self._fields, self.from_operator)
+
+
+def _require_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is text, not {shown(value)}")
 
 
 def _rebuild(

@@ -6,7 +6,9 @@ files of tests look into them; here a reader sees the whole table.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
 import os
 import pickle
 import socket
@@ -34,7 +36,7 @@ from anyload import (
 )
 from anyload.adapters import _framework as framework
 from anyload.adapters.sklearn import SklearnModel
-from anyload.testing import FakeModel
+from anyload.testing import FakeModel, at_rest
 
 SECONDS = "expected a positive number of seconds"
 LOADS = "expected an integer 1..1024"
@@ -175,6 +177,93 @@ def test_a_reserved_name() -> None:
     """A caller cannot say which backend a load runs on."""
     error = load_refusal(ModelConfig("m"), TypeError, load_kwargs={"load_backend": 1})
     assert error == "'load_backend' is a reserved name and cannot be passed to load"
+
+
+# What is no model, no configuration, no time
+
+NO_MODEL = "a model is a name, a path or a ModelConfig, not"
+NO_SOURCE = "a configuration is the path of a file, or a mapping, not"
+MODULE = "module_id is text, not"
+GIVEN: dict[str, tuple[Callable[[Initializer], object], type[Exception], str]] = {
+    "init_sync(5)": (lambda them: them.init_sync(_any(5)), TypeError, f"{NO_MODEL} 5"),
+    "init_sync(bytes)": (lambda them: them.init_sync(_any(b"m")), TypeError, f"{NO_MODEL} b'm'"),
+    "init_each(5)": (
+        lambda them: them.init_each(_any(5)),
+        TypeError,
+        "many models are a list of them, not 5",
+    ),
+    "init_each(str)": (
+        lambda them: them.init_each("ab"),
+        TypeError,
+        "many models are a list of them, not 'ab'",
+    ),
+    "init_each(ModelConfig)": (
+        lambda them: them.init_each(_any(ModelConfig("m"))),
+        TypeError,
+        "many models are a list of them, not a ModelConfig",
+    ),
+    "timeout=nan": (
+        lambda them: them.init_sync(ModelConfig("m"), timeout=math.nan),
+        ValueError,
+        "timeout is a number of seconds or None, not nan",
+    ),
+    "timeout=str": (
+        lambda them: them.init_sync(ModelConfig("m"), timeout=_any("3")),
+        ValueError,
+        "timeout is a number of seconds or None, not '3'",
+    ),
+    "timeout=bool": (
+        lambda them: them.init_sync(ModelConfig("m"), timeout=True),
+        ValueError,
+        "timeout is a number of seconds or None, not True",
+    ),
+    "from_config(bytes)": (
+        lambda _: Initializer.from_config(_any(b"models.yml"), registry=Registry()),
+        TypeError,
+        f"{NO_SOURCE} b'models.yml'",
+    ),
+    "from_config(5)": (
+        lambda _: Initializer.from_config(_any(5), registry=Registry()),
+        TypeError,
+        f"{NO_SOURCE} 5",
+    ),
+    "ModelConfig(5)": (lambda _: ModelConfig(_any(5)), TypeError, f"{MODULE} 5"),
+    "ModelConfig([])": (lambda _: ModelConfig(_any([])), TypeError, f"{MODULE} a list"),
+    "ModelConfig(model_path=bytes)": (
+        lambda _: ModelConfig("a", _any(b"/tmp")),
+        TypeError,
+        "model_path is a path or None, not b'/tmp'",
+    ),
+    "ModelConfig(model_backend=[])": (
+        lambda _: ModelConfig("a", None, _any([])),
+        TypeError,
+        "model_backend is text, not a list",
+    ),
+}
+
+
+def _any(value: Any) -> Any:
+    return value
+
+
+@pytest.mark.parametrize("case", GIVEN)
+def test_what_a_caller_gives(case: str) -> None:
+    """It is refused before anything begins, and the error says what it should have been."""
+    call, kind, says = GIVEN[case]
+    with Initializer(registry()) as initializer:
+        assert refusal(lambda: call(initializer), kind) == says
+        figures = initializer.statistics()
+        assert at_rest(figures)
+        assert figures.threads == 0
+
+
+def test_a_wait_may_be_over_already() -> None:
+    """What is left of somebody's own time may be less than nothing."""
+    with Initializer(registry()) as initializer:
+        for timeout in (-1, 0, -math.inf):
+            with contextlib.suppress(TimeoutError):
+                initializer.init_sync(ModelConfig("m"), timeout=timeout)
+        assert initializer.init_sync(ModelConfig("m"), timeout=math.inf) is not None
 
 
 # Names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 from weakref import ref
@@ -14,7 +13,7 @@ from ..model_config import Model, ModelConfig
 from .core import Core
 from .flight import Flight, Resolved
 from .keys import Itself, Unshareable, freeze_given, freeze_mapping
-from .resolver import Resolver
+from .resolver import Resolver, name_of
 from .todo import Todo
 
 Begin = Callable[[], Flight]
@@ -291,7 +290,7 @@ def _spelled_key(model: Model, kwargs: Mapping[str, Any]) -> Hashable | None:
     elif isinstance(model, str):
         name = model if type(model) is str else str.__str__(model)  # a StrEnum, for example
     else:
-        name = os.fspath(model), "path"
+        name = name_of(model), "path"
     if not kwargs:
         return name
     try:

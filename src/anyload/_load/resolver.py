@@ -12,6 +12,7 @@ from typing import TypeVar
 from .._reading.archives import is_archive, look_through
 from .._reading.manifests import Stamp, stamp_of
 from .._reading.model_files import CONFIG_FILE
+from .._reading.names import path_text
 from .._reading.problems import shown
 from .._reading.trees import size_on_disk
 from .._text import one_line
@@ -114,7 +115,7 @@ class Resolver:
         """Return a model as its caller spells it."""
         if isinstance(model, ModelConfig):
             return str(model)
-        return _name(model)
+        return name_of(model)
 
     def spelling(self, model: Model) -> Hashable:
         """Return what is equal for two spellings of one path, as far as their text tells.
@@ -125,7 +126,7 @@ class Resolver:
             return model
         if isinstance(model, str) and model in self._catalogue:
             return model
-        name = _name(model)
+        name = name_of(model)
         return str(PurePath(self._root, name)) if name else name, "path"
 
     def plan_at_once(self, config: ModelConfig) -> Plan | None:
@@ -329,12 +330,9 @@ class Resolver:
         )
 
 
-def _name(model: object) -> str:
+def name_of(model: object) -> str:
     """Return the name or path that a caller gave, as text."""
-    name = os.fspath(model) if isinstance(model, str | os.PathLike) else None
-    if not isinstance(name, str):
-        raise TypeError(f"a model is a name, a path or a ModelConfig, not {shown(model)}")
-    return name
+    return path_text(model, "a model is a name, a path or a ModelConfig")
 
 
 def _some(names: Iterable[str]) -> str:

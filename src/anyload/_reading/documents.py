@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigError, Problem
 from .files import FileRefused, read_regular_file
+from .names import path_text
 from .problems import Place, dotted, shown
 from .yaml import DEEPEST, LONGEST_YAML, read_yaml_mapping
 
@@ -33,11 +34,12 @@ def read_document(source: str | os.PathLike[str] | Mapping[str, Any], name: str)
 
     Raises:
         ConfigError: the file cannot be read, or has no such initializer.
+        TypeError: the source is neither.
     """
     if isinstance(source, Mapping):
         place, section = _section(source, name, "the configuration")
         return Document("the configuration", place, _copied(section, "the configuration"))
-    path = os.fspath(source)
+    path = path_text(source, "a configuration is the path of a file, or a mapping")
     try:
         # The operator chose this path, so a link to it is followed, as in a mounted ConfigMap.
         text, _ = read_regular_file(path, limit=LONGEST_YAML, follow_links=True)

@@ -1,13 +1,32 @@
-"""The rule for the names of a catalogue."""
+"""What may be a path, and what may be a name of a catalogue."""
 
 from __future__ import annotations
 
+import os
 import re
+
+from .problems import shown
 
 LONGEST_SEGMENT = 128
 MOST_SEGMENTS = 8
 
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+
+
+def path_text(path: object, expected: str) -> str:
+    """Return a path as text.
+
+    Args:
+        path: what was given.
+        expected: what should have been, as a clause.
+
+    Raises:
+        TypeError: it is no path, or one of bytes.
+    """
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
+    if not isinstance(text, str):
+        raise TypeError(f"{expected}, not {shown(path)}")
+    return text
 
 
 def wrong_with_name(name: str) -> str | None:
