@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 from anyio import create_task_group
+from anyio.lowlevel import checkpoint
 from keeping import Kept, Shelf, emptied
 
 from anyload import (
     Backend,
+    LoadError,
     ModelConfig,
     ModelNotFoundError,
     ModelRepository,
@@ -223,3 +226,36 @@ class TestReports:
             models.forget_failure("a")
             await models.load("a")
         await emptied(models)
+
+
+class TestCrowd:
+    async def test_reports_and_upgrades_under_leases(self) -> None:
+        """Backends fail, in loads and in use, and come back, while many work with the model."""
+        shelf, card = Shelf(), Card(failures=3)
+        how = written()
+        how["repository"] |= {"cool_down": 0.001, "max_cool_down": 0.004, "upgrade_interval": 0.002}
+        async with ModelRepository(registry_of(shelf, card), **how) as models:
+
+            async def works(seed: int) -> None:
+                chance = random.Random(seed)
+                for _ in range(60):
+                    try:
+                        async with models.lease("a") as model:
+                            model.use()
+                            await checkpoint()
+                            model.use()
+                            if chance.random() < 0.1:
+                                models.report_failure("a", model, "no answer")
+                                model.use()
+                    except (LoadError, ModelUnavailableError):
+                        await checkpoint()
+
+            async with create_task_group() as tasks:
+                for seed in range(16):
+                    tasks.start_soon(works, seed)
+            figures = models.statistics()
+            assert figures.reported > 0
+            assert figures.leases == figures.waiting == 0
+        await emptied(models)
+        assert all(model.released == 1 for model in shelf.made)
+        assert shelf.live == 0
