@@ -80,6 +80,47 @@ async def test_a_link_that_is_turned_outwards_is_refused_the_next_time(root: Pat
         assert "outside the model root" in error.reason
 
 
+@pytest.mark.parametrize(
+    ("link", "leads_to"),
+    [
+        ("m/weights", "../../outside/config.yml"),
+        ("m/weights", "/etc/passwd"),
+        ("m/weights", "/absent"),
+        ("m/more", "../../outside"),
+        ("shared/weights", "../../outside/config.yml"),
+    ],
+)
+async def test_a_link_in_a_model_out_of_the_root_is_refused(
+    root: Path, link: str, leads_to: str
+) -> None:
+    """Whether of a file or of a directory, there or not; where nothing is confined it is fine."""
+    (root / "shared").mkdir()
+    (root / "m" / "shared").symlink_to(root / "shared")
+    (root / link).symlink_to(leads_to)
+    async with Initializer(registry(), model_root=str(root)) as initializer:
+        for model in ("m", ModelConfig("m", root / "m")):
+            reason = await refusal(initializer, model)
+            assert reason == f"its link {Path(link).name} leads outside the model root {root}"
+    async with Initializer(registry()) as initializer:
+        await initializer.init(str(root / "m"))
+
+
+async def test_links_in_a_model_that_stay_in_the_root(root: Path) -> None:
+    """As caches have them; what they lead to counts, once, and no circle is without an end."""
+    (root / "blobs").mkdir()
+    (root / "blobs" / "x").write_bytes(b"x" * 5)
+    (root / "m" / "weights").symlink_to("../blobs/x")
+    (root / "m" / "all").symlink_to("../blobs")
+    (root / "m" / "again").symlink_to("../blobs")
+    (root / "m" / "loop").symlink_to(".")
+    (root / "m" / "self").symlink_to("self")
+    sizes = Sizes()
+    async with Initializer(registry(), model_root=str(root), admission=sizes) as initializer:
+        await initializer.init("m")
+    config = (root / "m" / "config.yml").stat().st_size
+    assert sizes.heard == [config + 5 + 5]
+
+
 async def test_without_a_root_paths_lead_anywhere(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

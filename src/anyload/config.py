@@ -192,7 +192,7 @@ class InitializerConfig(BackendConfig):
         warmup: whether a module's ``warmup`` runs as the last step of an attempt.
         guard: which loads are checked for process-wide state that they leave changed: those of
             exclusive groups, all, or none.
-        model_root: the directory that every path must resolve inside.
+        model_root: the directory that every path must resolve inside, and every link in a model.
         catalogue_only: whether names that are paths are refused; a ModelConfig given in code is
             the operator's own and passes (``model_root`` confines it all the same).
         manifests: whether the files of a model are compared with its manifest, ``SHA256SUMS`` in

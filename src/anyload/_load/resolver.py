@@ -280,11 +280,19 @@ class Resolver:
         # The path alone would not do either: a directory above may have been renamed, and another
         # model may be where this one was. The inode alone would not: a new model may get it.
         place = self._real_path(path, label), *stamp[:2]
-        size = size_on_disk(place[0]) if stat.S_ISDIR(status.st_mode) else status.st_size
+        size = status.st_size
+        if stat.S_ISDIR(status.st_mode):
+            size = size_on_disk(place[0], self._following(label))
         _remember(self._places, path, (stamp, place, size))
         return place, size
 
-    def _real_path(self, path: str, label: str) -> str:
+    def _following(self, label: str) -> Callable[[str], str] | None:
+        """Return what follows the links in a model; where models are confined none leads out."""
+        if self._real_root is None:
+            return None
+        return lambda link: self._real_path(link, label, f"its link {os.path.basename(link)} leads")
+
+    def _real_path(self, path: str, label: str, what: str = "it lies") -> str:
         """Return the real path; where models are confined it lies inside the root."""
         try:
             real = os.path.realpath(path)
@@ -292,7 +300,7 @@ class Resolver:
             raise ModelNotFoundError(label, "not a valid path") from error
         root = self._real_root
         if root is not None and os.path.commonpath([root, real]) != root:
-            raise ModelNotFoundError(label, f"it lies outside the model root {root}")
+            raise ModelNotFoundError(label, f"{what} outside the model root {root}")
         return real
 
     def _unavailable(self) -> dict[int, str]:

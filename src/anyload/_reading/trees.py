@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 
 from ..errors import IntegrityError
 
@@ -34,18 +35,27 @@ def files_of(model: str, manifest: str) -> dict[str, str]:
     return files
 
 
-def size_on_disk(directory: str) -> int:
+def size_on_disk(directory: str, follow: Callable[[str], str] | None = None) -> int:
     """Return the bytes of all files below a directory.
 
     What vanishes or cannot be read while we look is left to the load to complain of.
+
+    Args:
+        directory: the directory; its real path where links are followed.
+        follow: returns the real path that a link leads to, or raises if it must not lead there.
+            None for following links to files only.
     """
-    total, todo = 0, [directory]
+    total, todo, known = 0, [directory], {directory}
     while todo:
         with contextlib.suppress(OSError), os.scandir(todo.pop()) as entries:
             for entry in entries:
                 with contextlib.suppress(OSError):
-                    if entry.is_dir(follow_symlinks=False):
-                        todo.append(entry.path)
-                    else:
+                    path, linked = entry.path, False
+                    if follow is not None and entry.is_symlink():
+                        path, linked = follow(entry.path), True
+                    if not entry.is_dir(follow_symlinks=linked):
                         total += entry.stat().st_size
+                    elif path not in known:
+                        known.add(path)
+                        todo.append(path)
     return total
