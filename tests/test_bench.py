@@ -90,7 +90,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for variable in ("ANYLOAD__ON_ERROR", "FORCE_COLOR", "NO_COLOR"):
         monkeypatch.delenv(variable, raising=False)
     yield tmp_path
-    sys.modules.pop("bench_modules", None)
+    for module in ("bench_modules", "slow_modules"):
+        sys.modules.pop(module, None)
 
 
 def add_to_catalogue(project: Path, name: str, module_id: str) -> None:
@@ -163,6 +164,29 @@ def test_bench_as_json_keeps_its_promise(project: Path, capsys: pytest.CaptureFi
     assert main([*argv[:-1], "--compare", "old.json", "--timeline", "b.html"]) == 0
     assert "figures have changed by more than noise." in capsys.readouterr().out
     assert "What has changed" in (project / "b.html").read_text(encoding="utf-8")
+
+
+def test_what_the_modules_of_a_configuration_import_is_measured(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is at the top of their files: of a model its own, of a boot all that it names."""
+    (project / "slow_modules.py").write_text(f"import time\ntime.sleep(0.2)\n{MODULES}")
+    config = CONFIG.replace('raises: "bench_modules', 'raises: "slow_modules')
+    (project / "models.yml").write_text(config)
+    add_to_catalogue(project, "other", "exits")
+    argv = ["bench", "models.yml", "small", "--repeats", "1", "--at-once", "1", "--json"]
+    assert main([*argv, "--trace", "b.json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["models"][0]["figures"]["prepare_seconds"]["low"] < 0.2
+    assert document["boot"]["prepare_seconds"]["low"] >= 0.22
+    assert document["boot"]["seconds"]["low"] >= 0.22
+    (project / "models.yml").write_text(
+        CONFIG.replace('reads: "bench_modules', 'reads: "slow_modules')
+    )
+    assert main([*argv, "--timeline", "b.html"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["models"][0]["figures"]["prepare_seconds"]["low"] >= 0.22
+    assert "import of slow_modules" in (project / "b.html").read_text(encoding="utf-8")
 
 
 def test_models_that_do_not_load_are_told_of(
@@ -253,6 +277,14 @@ def test_load_draws_a_timeline_and_a_trace(loop: str, project: Path) -> None:
     assert {"small", "large", "failed: broken", "warm-up: small", "prepare: small"} <= names
 
 
+def test_imports_of_the_modules_are_in_the_picture(project: Path) -> None:
+    """What is at the top of their files, in the lane of imports."""
+    for times in (1, 0):  # what is there already takes no time
+        assert main(["load", "models.yml", "--trace", "t.json"]) == 0
+        told = [one["args"]["text"] for one in events_of(project / "t.json") if one["ph"] == "X"]
+        assert told.count("import of bench_modules") == times
+
+
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
 def test_an_interrupted_load_is_drawn_too(loop: str, project: Path) -> None:
     """Of a load that hangs a picture is wanted most: it has what ran until then."""
@@ -329,6 +361,16 @@ def test_the_paths_of_a_catalogue_begin_at_its_file(
     config = load_config("../models.yml")
     assert size_of(files_of(path_of(config, "large"))) == 1_000_000
     assert path_of(config, "../small.bin") == "../small.bin"
+
+
+def test_paths_begin_at_the_root(project: Path) -> None:
+    """That is where their files are, too."""
+    model = project / "models" / "m1"
+    model.mkdir(parents=True)
+    (model / "config.yml").write_text("module_id: reads\n")
+    (model / "weights").write_bytes(b"x" * 1000)
+    (project / "rooted.yml").write_text(f"model_root: models\n{CONFIG.partition('models:')[0]}")
+    assert size_of(files_of(path_of(load_config("rooted.yml"), "m1"))) == 1017
 
 
 def test_the_files_of_a_model(project: Path) -> None:

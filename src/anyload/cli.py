@@ -25,6 +25,7 @@ from ._bench.command import run_bench
 from ._bench.comparison import compared
 from ._bench.tables import complaints
 from ._load.exit import exit_process
+from ._setup import import_named
 from ._tables import (
     DOCTOR_COLUMNS,
     LOAD_COLUMNS,
@@ -45,6 +46,7 @@ from ._terminal import progress, stdout_reserved, tell, write_json, write_table
 from ._watching import Changes, showing, watch
 from .bench import turned
 from .bulk import LoadOutcome
+from .config import load_config
 from .doctor import Doctor
 from .errors import AnyloadError, BulkLoadError, ConfigError, Problem
 from .initializer import Initializer
@@ -287,8 +289,18 @@ def _open(
     """Return the configured initializer and the models that are asked for."""
     hooks = [] if recorder is None else [recorder]
     with _refusing():
+        registry = _registry()
+        if recorder is not None:
+            config = load_config(
+                args.config,
+                name=args.name,
+                environ=os.environ,
+                known_types=registry.backend_types,
+            )
+            for event in import_named(config, args.config):
+                recorder(event)
         initializer = Initializer.from_config(
-            args.config, registry=_registry(), name=args.name, hooks=hooks
+            args.config, registry=registry, name=args.name, hooks=hooks
         )
         return initializer, _names(args, initializer)
 
@@ -296,8 +308,7 @@ def _open(
 def _registry() -> Registry:
     registry = Registry.discover()
     for plugin in registry.broken_plugins:
-        told = f"plug-in {plugin.name} of {plugin.group} is left out: {plugin.reason}"
-        tell(f"warning: {flat(told)}")
+        tell(f"warning: plug-in {plugin.name} of {plugin.group} is left out: {plugin.reason}")
     return registry
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -13,7 +14,7 @@ from anyio import create_task_group
 from .._examination import Loads, release
 from .._probes import Heartbeat, footprint
 from .._retelling import timeline_of
-from .._setup import extended
+from .._setup import extended, import_named
 from .._tables import error_text
 from ..config import InitializerConfig, load_config
 from ..events import Event, Loaded, Prepared
@@ -41,8 +42,10 @@ async def measure_alone(source: str, name: str, model: str) -> AloneSample:
         NotLoadedError: it did not load.
     """
     work, watch, steps = yardstick(), Watch(), Steps()
+    config = config_of(source, name, Registry.discover())
+    imports = sum(event.seconds for event in import_named(needed_by(model, config), source))
     loads = Loads(source, name, model, declared=True, hooks=[steps])
-    files = files_of(path_of(loads.config, model))
+    files = files_of(path_of(config, model))
     async with create_task_group() as tasks:
         tasks.start_soon(watch.heartbeat.beat)
 
@@ -54,6 +57,7 @@ async def measure_alone(source: str, name: str, model: str) -> AloneSample:
 
         not_cold = make_cold(files)
         values, ended, first = await load()
+        first = replace(first, prepare_seconds=imports + first.prepare_seconds)
         loaded = footprint().memory
         release(values)
         released = footprint().memory
@@ -117,10 +121,26 @@ def yardstick() -> float:
     return time.perf_counter() - began
 
 
-def path_of(config: InitializerConfig, model: str) -> str:
-    """Return where a model is: as the catalogue says, else it is a path."""
+def config_of(source: str, name: str, registry: Registry) -> InitializerConfig:
+    """Return a configuration as it is in this process."""
+    types = registry.backend_types
+    return load_config(source, name=name, environ=os.environ, known_types=types)
+
+
+def needed_by(model: str, config: InitializerConfig) -> InitializerConfig:
+    """Return a configuration without the modules of other models, as far as these are known."""
     entry = config.models.get(model)
-    return model if entry is None else str(entry.model_path or "")
+    if entry is None:
+        return config
+    needed = {entry.module_id: config.modules.get(entry.module_id, {})}
+    return config.model_copy(update={"modules": needed})
+
+
+def path_of(config: InitializerConfig, model: str) -> str:
+    """Return where a model is: as the catalogue says, else it is a path below the root."""
+    entry = config.models.get(model)
+    path = model if entry is None else entry.model_path
+    return "" if path is None else os.path.join(config.model_root or "", path)
 
 
 class Watch:
@@ -229,9 +249,11 @@ class Bulks:
 
     def __init__(self, source: str, name: str, models: Sequence[str]) -> None:
         registry = Registry.discover()
-        config = load_config(
-            source, name=name, environ=os.environ, known_types=registry.backend_types
-        )
+        config = config_of(source, name, registry)
+        memory_before, read_before = footprint().memory, bytes_read()
+        self._imports = import_named(config, source)
+        self._import_memory = _difference(footprint().memory, memory_before)
+        self._import_bytes = _difference(bytes_read(), read_before)
         self._registry = extended(registry, config, source)
         # What these name is in the registry now.
         self._config = config.model_copy(update={"modules": {}, "backend_types": {}})
@@ -267,10 +289,20 @@ class Bulks:
         del outcome
         release(values)
         await initializer.aclose(GRACE_SECONDS)  # by then the last event has come, too
+        if boot and self._imports:
+            took += sum(event.seconds for event in self._imports)
+            grown, read = _sum(grown, self._import_memory), _sum(read, self._import_bytes)
+            # As if nothing had been between the imports and the loads.
+            later = began - self._imports[-1].at
+            events[:0] = [replace(event, at=event.at + later) for event in self._imports]
         timeline = timeline_of(events, until=time.monotonic(), gaps=watch.late, watched=True)
         return BulkSample(
             at_once, cold, boot, took, failed, longest, p99, grown, read, queued, timeline
         )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 def _difference(after: int | None, before: int | None) -> int | None:
