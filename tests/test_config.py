@@ -188,6 +188,24 @@ model_management:
         section = {"initializers": 3}
         assert problems({"model_management": section}) == {where: "expected a mapping, not 3"}
 
+    def test_what_caikit_takes_no_notice_of_is_no_error(self) -> None:
+        """Its LOCAL has no config, whatever a file says; the same of another backend is read."""
+        entries: list[dict[str, Any]] = [
+            {"type": "LOCAL", "config": {"x": 1}, "timeout": 3},
+            {"type": "LOCAL"},
+        ]
+        config: dict[str, Any] = {
+            "backend_priority": [*entries, {"type": "GPU", "config": {"x": 1}}]
+        }
+        document = {"model_management": {"initializers": {"default": {"config": config}}}}
+        local, other, gpu = load_config(document).backend_priority
+        assert (local.config, local.timeout) == (other.config, 3.0) == ({}, 3.0)
+        assert gpu.config == {"x": 1}
+        assert "config" in entries[0]
+        config["backend_priority"] = 3
+        where = "model_management.initializers.default.config.backend_priority"
+        assert problems(document) == {where: "expected a list with at least one backend, not 3"}
+
     def test_a_problem_has_its_whole_place(self) -> None:
         """The place is the one in the file; a key of the code has none there."""
         config = {"backend_priority": [{"type": "LOCAL", "timout": 3}]}

@@ -6,6 +6,7 @@ import traceback
 import weakref
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,20 @@ class Named(Exception):
 
     def __init__(self, *, name: str) -> None:
         super().__init__(name)
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    """An error that lets nothing be set."""
+
+    code: int
+
+
+class Guarded(Exception):
+    """An error that lets nothing be set but what it is made of."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"cannot set {name}")
 
 
 def raised(error: BaseException) -> BaseException:
@@ -66,7 +81,18 @@ def test_a_copy_is_as_the_error_was(error: Callable[[], BaseException]) -> None:
     assert known.__notes__ == ["of both"]
 
 
-@pytest.mark.parametrize("error", [Prefixed("a"), Named(name="a")], ids=["other", "none"])
+def test_an_error_that_lets_nothing_be_set_can_be_copied() -> None:
+    """What it comes from is set all the same."""
+    known = raised(Guarded("it is damaged"))
+    fresh = anew(known)
+    assert fresh is not known
+    assert (fresh.__cause__, fresh.__context__) == (known.__cause__, known.__context__)
+    assert fresh.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "error", [Prefixed("a"), Named(name="a"), Frozen(7)], ids=["other", "none", "frozen"]
+)
 def test_an_error_that_cannot_be_copied_is_itself(error: Exception) -> None:
     """Better one error for all than one that says something else."""
     assert anew(error) is error

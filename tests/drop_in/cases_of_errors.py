@@ -40,6 +40,13 @@ class Record(Exception):
     code: int
 
 
+@dataclass(frozen=True)
+class Frozen(Exception):
+    """An error that lets nothing be set."""
+
+    code: int
+
+
 ERRORS: dict[str, Callable[[], BaseException]] = {
     "value": lambda: ValueError("it is damaged"),
     "own_constructor": lambda: Many(3, reason="it is damaged"),
@@ -51,6 +58,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "percent": lambda: ValueError("%s of %d {} {0}"),
     "group": lambda: ExceptionGroup("two", [ValueError("one"), KeyError("two")]),
     "equal": lambda: Record(1),
+    "frozen": lambda: Frozen(1),
     "load_error": lambda: LoadError("another"),
     "stop": lambda: StopIteration("a value"),
     "stop_async": lambda: StopAsyncIteration("a value"),

@@ -373,6 +373,17 @@ class TestConfig:
             f"model_management.initializers.default.config: {text}"
         ]
 
+    def test_an_unknown_key_of_a_backend(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """So is one in an entry of the backends, of which caikit has two."""
+        with caplog.at_level(logging.WARNING, "anyload.caikit"):
+            world.made_from({"backend_priority": [{"type": "LOCAL", "config": {}, "timout": 1}]})
+        text = "the key 'timout' is unknown and ignored; did you mean 'timeout'?"
+        assert [record.getMessage() for record in caplog.records] == [
+            f"model_management.initializers.default.config.backend_priority[0]: {text}"
+        ]
+
     def test_known_keys(self, world: World, caplog: pytest.LogCaptureFixture) -> None:
         """Of the others nothing is said."""
         world.made_from({"backend_priority": [{"type": "LOCAL", "timeout": None}], "share": False})

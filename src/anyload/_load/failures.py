@@ -73,10 +73,15 @@ def anew(error: Raised) -> Raised:
     except Exception:
         return error
     if hasattr(fresh, "__notes__"):
-        fresh.__notes__ = list(fresh.__notes__)
-    fresh.__cause__, fresh.__context__ = error.__cause__, error.__context__
-    fresh.__suppress_context__ = error.__suppress_context__
+        put(fresh, "__notes__", list(fresh.__notes__))
+    for name in ("__cause__", "__context__", "__suppress_context__"):
+        put(fresh, name, getattr(error, name))
     return fresh.with_traceback(error.__traceback__)
+
+
+def put(error: BaseException, name: str, value: object) -> None:
+    """Set an attribute as Python itself does: the class of an error may refuse it, if frozen."""
+    BaseException.__setattr__(error, name, value)
 
 
 def _load_error(

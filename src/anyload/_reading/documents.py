@@ -63,7 +63,21 @@ def _section(
             raise ConfigError(source, [Problem(dotted(place), what)])
         section = _mapping(section[place[-1]], place, source)
     place = (*initializers, name, "config")
-    return place, _mapping(section.get("config") or {}, place, source)
+    return place, _without_local(_mapping(section.get("config") or {}, place, source))
+
+
+def _without_local(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a section of caikit's without the config of LOCAL: caikit takes no notice of it."""
+    entries = section.get("backend_priority")
+    if not isinstance(entries, list):
+        return section
+    return {**section, "backend_priority": [_entry(entry) for entry in entries]}
+
+
+def _entry(entry: Any) -> Any:
+    if not (isinstance(entry, Mapping) and entry.get("type") == "LOCAL"):
+        return entry
+    return {key: value for key, value in entry.items() if key != "config"}
 
 
 def _mapping(value: object, place: Place, source: str) -> Mapping[str, Any]:

@@ -70,22 +70,29 @@ def read_options(config: Mapping[str, Any], source: str) -> Options:
     Raises:
         ConfigError: a value cannot be used; all problems at once.
     """
-    for key in config.keys() - Options.model_fields.keys() - {"backend_priority"}:
-        close = get_close_matches(str(key), Options.model_fields, 1)
-        meant = f"; did you mean {close[0]!r}?" if close else ""
-        logger.warning("%s: the key %r is unknown and ignored%s", source, key, meant)
-    ours = {key: config[key] for key in Options.model_fields if key in config}
+    ours = _ours(config, Options, {"backend_priority"}, source)
     options: Options = validate_backend_config(Options, ours, where="", source=source)
     return options
 
 
 def read_limits(entry: Mapping[str, Any], place: int, source: str) -> BackendLimits:
-    """Return the limits in an entry of ``backend_priority``.
+    """Return the limits in an entry of ``backend_priority``; other keys are as in `read_options`.
 
     Raises:
         ConfigError: a value cannot be used.
     """
     where = f"backend_priority[{place}]"
-    ours = {key: entry[key] for key in BackendLimits.model_fields if key in entry}
+    ours = _ours(entry, BackendLimits, {"type", "config"}, f"{source}.{where}")
     limits: BackendLimits = validate_backend_config(BackendLimits, ours, where=where, source=source)
     return limits
+
+
+def _ours(
+    given: Mapping[str, Any], model: type[BackendConfig], caikits: set[str], source: str
+) -> dict[str, Any]:
+    """Return what is ours, and tell of what is neither ours nor caikit's."""
+    for key in given.keys() - model.model_fields.keys() - caikits:
+        close = get_close_matches(str(key), model.model_fields, 1)
+        meant = f"; did you mean {close[0]!r}?" if close else ""
+        logger.warning("%s: the key %r is unknown and ignored%s", source, key, meant)
+    return {key: given[key] for key in model.model_fields if key in given}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from .._load.failures import anew
+from .._load.failures import anew, put
 
 
 def raise_again(raised: BaseException, *, shared: bool) -> NoReturn:
@@ -24,12 +24,12 @@ def raise_again(raised: BaseException, *, shared: bool) -> NoReturn:
         chain[id(last)] = last
         last = last.__context__ or last
     if handled is not None and last.__context__ is None and id(handled) not in chain:
-        last.__context__ = handled  # here its handler would have been around the load
+        put(last, "__context__", handled)  # here its handler would have been around the load
     context = raised.__context__
     try:
         raise raised.with_traceback(traceback)
     finally:
-        raised.__context__ = context  # which `raise` has replaced
+        put(raised, "__context__", context)  # which `raise` has replaced
         del raised, chain, last  # they lead to this frame, so this would be a cycle
 
 
@@ -39,5 +39,7 @@ def _apart(raised: BaseException) -> BaseException:
     seen = {id(raised)}
     while (context := last.__context__) is not None and id(context) not in seen:
         seen.add(id(context))
-        last.__context__ = last = anew(context)
+        fresh = anew(context)
+        put(last, "__context__", fresh)
+        last = fresh
     return copied
