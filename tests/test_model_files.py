@@ -26,7 +26,7 @@ from anyload import (
     UnsafeArchiveError,
     check_cancelled,
 )
-from anyload._reading.archives import Contents, look_through
+from anyload._reading.archives import Contents, look_through, unpack
 from anyload._reading.members import ArchiveLimits
 from anyload.testing import FakeModel, Gate, at_rest, settled, until, waits_at
 
@@ -376,10 +376,12 @@ class TestManifest:
         registry = registry_of(sentiment=Reading)
         registry.module("sentiment", "GPU")(Reading)
         async with Initializer(registry, backend_priority=GPU_THEN_LOCAL) as initializer:
-            error = await unfit(initializer, packed(model))
-        for content in (MODEL[name], changed):
-            assert hashlib.sha256(content).hexdigest() in str(error)
-        assert f"({len(changed)} bytes)" in str(error)
+            what = packed(model)
+            error = await unfit(initializer, what)
+        was, told = (hashlib.sha256(one).hexdigest() for one in (changed, MODEL[name]))
+        assert str(error) == (
+            f"{what}/{name}: its sha256 is {was} ({len(changed)} bytes); SHA256SUMS says {told}"
+        )
 
     @pytest.mark.parametrize("change", ["more", "less"])
     async def test_of_other_files(
@@ -388,15 +390,31 @@ class TestManifest:
         """Neither a file too many nor one too few is taken."""
         model = model_in(tmp_path)
         write_manifest(model)
-        part = model / "weights" / "part.bin"
+        weights = model / "weights"
         if change == "more":
-            part.with_name("hook.py").write_bytes(b"")
+            for name in ("hook.py", "another.py"):
+                (weights / name).write_bytes(b"")
+            told = "weights/another.py: it is not in SHA256SUMS"
         else:
-            part.unlink()
+            (weights / "another.bin").write_bytes(b"")
+            write_manifest(model)
+            for path in weights.iterdir():
+                path.unlink()
+            told = "weights/another.bin: it is missing, and in SHA256SUMS"
         async with Initializer(registry_of(sentiment=Reading)) as initializer:
-            error = await unfit(initializer, packed(model))
-        more, less = "hook.py: it is not in the manifest", "part.bin: it is missing, and in the"
-        assert (more if change == "more" else less) in str(error)
+            what = packed(model)
+            assert str(await unfit(initializer, what)) == f"{what}/{told}"
+
+    async def test_of_names_that_are_printed_otherwise(self, tmp_path: Path) -> None:
+        """A line ends where ``sha256sum`` ends it, with or without the CR of other systems."""
+        model = model_in(tmp_path)
+        for name in ("a\u2028b", "a\x85b", "a\x0cb", "a\x1cb"):
+            (model / name).write_bytes(name.encode())
+        manifest = write_manifest(model)
+        async with Initializer(registry_of(sentiment=Reading)) as initializer:
+            for ending in (b"\n", b"\r\n"):
+                manifest.write_bytes(manifest.read_bytes().replace(b"\n", ending))
+                assert len((await initializer.init(model)).held) == 7
 
     async def test_that_is_missing(self, tmp_path: Path, packed: Callable[[Path], Path]) -> None:
         """Where one is required, that is an error, of a file too."""
@@ -425,9 +443,76 @@ class TestManifest:
         async with Initializer(registry_of(sentiment=Reading)) as initializer:
             assert (await initializer.init(ModelConfig("sentiment", file))).held
             file.write_bytes(b"other")
-            assert "the manifest says" in str(
-                await unfit(initializer, ModelConfig("sentiment", file))
-            )
+            error = await unfit(initializer, ModelConfig("sentiment", file))
+            assert "; weights.bin.sha256 says" in str(error)
+
+    async def test_beside_a_file_of_another_one(self, tmp_path: Path) -> None:
+        """Both files are named."""
+        file = tmp_path / "weights.bin"
+        file.write_bytes(b"weights")
+        (tmp_path / "weights.bin.sha256").write_text("0" * 64 + "  other.bin\n")
+        async with Initializer(registry_of(sentiment=Reading)) as initializer:
+            error = await unfit(initializer, ModelConfig("sentiment", file))
+        other = tmp_path / "other.bin"
+        assert str(error) == f"{other}: it is missing, and in weights.bin.sha256"
+
+    async def test_beside_an_archive(self, tmp_path: Path, unpacking: Path) -> None:
+        """It is compared before anything is unpacked; one that is required may be there only."""
+        archive = write_archive(tmp_path / "model.tar.gz", MODEL)
+        beside = tmp_path / "model.tar.gz.sha256"
+        beside.write_text(hashlib.sha256(archive.read_bytes()).hexdigest() + "  model.tar.gz\n")
+        registry, archives = registry_of(sentiment=Reading), {"directory": str(unpacking)}
+        async with Initializer(registry, manifests="require", archives=archives) as initializer:
+            assert (await initializer.init(archive)).held == MODEL
+            os.rmdir(unpacking)
+            write_archive(archive, {**MODEL, "more": b""})
+            error = await unfit(initializer, archive)
+            assert isinstance(error, IntegrityError)
+            assert error.path == str(archive)
+            assert "; model.tar.gz.sha256 says" in str(error)
+        async with Initializer(registry, manifests="off") as initializer:
+            await initializer.init(archive)
+
+    async def test_beside_an_archive_and_inside(self, tmp_path: Path) -> None:
+        """Both are compared."""
+        model = model_in(tmp_path)
+        write_manifest(model).write_text("0" * 64 + "  config.yml\n")
+        files = {**MODEL, "SHA256SUMS": (model / "SHA256SUMS").read_bytes()}
+        archive = write_archive(tmp_path / "model.zip", files)
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        (tmp_path / "model.zip.sha256").write_text(digest)
+        async with Initializer(registry_of(sentiment=Reading)) as initializer:
+            error = await unfit(initializer, archive)
+        assert str(error) == f"{archive}/weights/part.bin: it is not in SHA256SUMS"
+
+    @pytest.mark.parametrize("when", ["before", "during"])
+    async def test_beside_an_archive_that_changes(
+        self, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What was looked through, compared and unpacked is one and the same."""
+        archive = tmp_path / "model.zip"
+
+        def write(*files: str) -> None:
+            write_archive(archive, {**MODEL, **dict.fromkeys(files, b"")})
+            digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+            (tmp_path / "model.zip.sha256").write_text(digest)
+
+        class Changing(Reading):
+            @classmethod
+            def prepare(cls) -> None:
+                if when == "before":
+                    write("more")
+
+        def unpack_another(*args: Any) -> None:
+            if when == "during":
+                write("more")
+            unpack(*args)
+
+        write()
+        monkeypatch.setattr("anyload._load.files.unpack", unpack_another)
+        async with Initializer(registry_of(sentiment=Changing)) as initializer:
+            error = await unfit(initializer, archive)
+        assert str(error) == f"{archive}: it was changed while it was loaded"
 
     @pytest.mark.parametrize(
         ("text", "what"),
@@ -439,7 +524,11 @@ class TestManifest:
             (b"0" * 63 + b"  config.yml\n", "line 1: expected"),
             (b"\\" + b"0" * 64 + b"  a\\nb\n", "line 1: expected"),
             ((b"0" * 64 + b"  config.yml\n") * 2, "line 2: 'config.yml' is there twice"),
-            (b"0" * 64 + b"  ../config.yml\n", "../config.yml: it is missing"),
+            (b"0" * 64 + b"  ../config.yml\n", "line 1: expected a plain relative name, not '../"),
+            (b"0" * 64 + b"  /etc/passwd\n", "line 1: expected a plain relative name, not '/etc/"),
+            (b"0" * 64 + b"  .//config.yml\n", "line 1: expected a plain relative name, not './/c"),
+            (b"0" * 64 + b"  ./SHA256SUMS\n", "line 1: a manifest cannot list itself"),
+            (b"\n", "line 1: expected a sha256"),
         ],
     )
     async def test_that_cannot_be_used(self, text: bytes, what: str, tmp_path: Path) -> None:
@@ -625,6 +714,16 @@ class TestStrict:
             assert "an insecure path: everybody may write to it (mode " in str(error)
         async with Initializer(registry) as initializer:
             await initializer.init(model)
+
+    async def test_where_archives_are_unpacked(self, tmp_path: Path, unpacking: Path) -> None:
+        """That directory is named as it is."""
+        archive = write_archive(tmp_path / "model.zip", MODEL)
+        os.chmod(unpacking, 0o777)
+        async with Initializer(
+            registry_of(sentiment=Reading), strict=True, archives={"directory": str(unpacking)}
+        ) as initializer:
+            error = await unfit(initializer, archive)
+            assert str(error).startswith(f"{unpacking}: an insecure path")
 
     async def test_alone(self, tmp_path: Path) -> None:
         """It does not depend on manifests, nor they on it."""

@@ -196,8 +196,8 @@ class InitializerConfig(BackendConfig):
         catalogue_only: whether names that are paths are refused; a ModelConfig given in code is
             the operator's own and passes (``model_root`` confines it all the same).
         manifests: whether the files of a model are compared with its manifest, ``SHA256SUMS`` in
-            its directory or ``<file>.sha256`` beside a file: where there is one, always (and a
-            model without one is refused), or never.
+            its directory or ``<file>.sha256`` beside a file or an archive: where there is one,
+            always (and a model without one is refused), or never.
         strict: whether a model that everybody may write to is refused.
         archives: how much an archive may hold, and where it is unpacked.
         modules: the class for each module id and backend type, by import path. A plain import

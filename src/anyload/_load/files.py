@@ -8,7 +8,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .._reading.archives import stem, unpack
@@ -70,14 +70,7 @@ class PlainFiles:
         model = os.fspath(config)
         if self._care.strict:
             require_private(model)
-        stamps: dict[str, Stamp] = {}
-        if self._care.manifests != "off":
-            manifest = manifest_path(model)
-            if os.path.lexists(manifest):
-                stamps = check_manifest(model, manifest, check_cancelled)
-                check_unchanged(self._read)
-            elif self._care.manifests == "require":
-                raise IntegrityError(manifest, "the model has no manifest, and one is required")
+        stamps = _compared(model, self._care.manifests, self._read)
         yield config
         check_unchanged(stamps)
 
@@ -85,17 +78,20 @@ class PlainFiles:
 class PackedFiles:
     """An archive, unpacked into a directory of its own for each load.
 
+    It may have a manifest beside it, inside, or both; where one is required, either will do.
+
     Args:
         care: what is to be done with it.
         base: the directory in it that is the model's.
+        read: what it was when it was looked through.
     """
 
     in_place = False
 
-    def __init__(self, care: Care, base: str) -> None:
+    def __init__(self, care: Care, base: str, read: Mapping[str, Stamp]) -> None:
         self._care = care
         self._base = base
-        self._plain = PlainFiles(care, {})
+        self._read = read
 
     @contextmanager
     def opened(self, config: ModelConfig) -> Iterator[ModelConfig]:
@@ -113,9 +109,13 @@ class PackedFiles:
         archive = os.fspath(config)
         if self._care.strict:
             require_private(archive)
+        beside = "off" if self._care.manifests == "off" else "check"
+        stamps = _compared(archive, beside, self._read)
+        care = replace(self._care, manifests=beside) if stamps else self._care
         # Nobody else may enter it. No finalizer removes it, as one of TemporaryDirectory would: a
         # forked child would run that too, while the load goes on in its parent.
-        directory = tempfile.mkdtemp(prefix="anyload-", dir=self._care.unpack_directory)
+        made = tempfile.mkdtemp(prefix="anyload-", dir=self._care.unpack_directory)
+        directory = os.path.realpath(made)
         try:
             # Under its name only once it is whole: what is left behind by a process that was
             # killed is not taken for a model.
@@ -123,13 +123,37 @@ class PackedFiles:
             finished = os.path.join(directory, stem(archive))
             os.mkdir(unfinished)
             unpack(archive, self._care.limits, unfinished, check_cancelled)
+            check_unchanged(stamps)
             os.rename(unfinished, finished)
-            with self._plain.opened(
-                config.at(os.path.normpath(os.path.join(finished, self._base)))
-            ) as fit:
+            model = config.at(os.path.normpath(os.path.join(finished, self._base)))
+            with _naming(archive, finished), PlainFiles(care, {}).opened(model) as fit:
                 yield fit
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _compared(model: str, manifests: str, read: Mapping[str, Stamp]) -> dict[str, Stamp]:
+    """Compare a model with its manifest, and return what each of its files was then."""
+    manifest = manifest_path(model)
+    if manifests != "off" and os.path.lexists(manifest):
+        stamps = check_manifest(model, manifest, check_cancelled)
+        check_unchanged(read)
+        return stamps
+    if manifests == "require":
+        raise IntegrityError(manifest, "the model has no manifest, and one is required")
+    return {}
+
+
+@contextmanager
+def _naming(archive: str, directory: str) -> Iterator[None]:
+    """Say of what was unpacked where in the archive it is: its directory is soon gone."""
+    try:
+        yield
+    except IntegrityError as error:
+        if not error.path.startswith(directory + os.sep):
+            raise
+        path = archive + error.path.removeprefix(directory)
+        raise IntegrityError(path, error.reason) from error.__cause__
 
 
 def require_private(model: str) -> None:

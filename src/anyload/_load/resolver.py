@@ -230,7 +230,8 @@ class Resolver:
             contents = look_through(file, self._care.limits, between)
             inside = os.path.join(file, contents.base, CONFIG_FILE)
             config = ModelConfig.from_text(contents.config, inside, file)
-            return Source(config, file, stamp, PackedFiles(self._care, contents.base))
+            read = {} if stamp is None else {file: stamp}
+            return Source(config, file, stamp, PackedFiles(self._care, contents.base, read))
         try:
             config = ModelConfig.from_directory(model)
         except ModelNotFoundError as error:

@@ -58,15 +58,16 @@ def check_manifest(model: str, manifest: str, between: Callable[[], object]) -> 
     """
     said = _read(manifest, os.path.isdir(model), os.path.basename(model))
     found = files_of(model, manifest)
-    for name in said.keys() - found.keys():
-        raise IntegrityError(os.path.join(model, name), "it is missing, and in the manifest")
-    for name in found.keys() - said.keys():
-        raise IntegrityError(found[name], "it is not in the manifest")
+    directory, its_name = os.path.split(manifest)
+    for name in sorted(said.keys() - found.keys()):
+        raise IntegrityError(os.path.join(directory, name), f"it is missing, and in {its_name}")
+    for name in sorted(found.keys() - said.keys()):
+        raise IntegrityError(found[name], f"it is not in {its_name}")
     stamps = {}
     for name, path in found.items():
         digest, stamps[path] = _digest(path, between)
         if digest != said[name]:
-            what = f"its sha256 is {digest} ({stamps[path][2]} bytes); the manifest says"
+            what = f"its sha256 is {digest} ({stamps[path][2]} bytes); {its_name} says"
             raise IntegrityError(path, f"{what} {said[name]}")
     return stamps
 
@@ -90,18 +91,23 @@ def _read(path: str, directory: bool, alone: str) -> dict[str, str]:
     """Return the digests in a manifest, by name."""
     try:
         text, _ = read_regular_file(path, limit=LONGEST_MANIFEST)
-        lines = text.decode().splitlines()
+        lines = text.decode().removesuffix("\n").split("\n") if text else []
     except FileRefused as refused:
         raise IntegrityError(path, refused.reason) from refused
     except UnicodeDecodeError as error:
         raise IntegrityError(path, "it is not UTF-8") from error
     said: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
-        match = _LINE.fullmatch(line)
+        match = _LINE.fullmatch(line.removesuffix("\r"))
         name = match and (match[2] or ("" if directory else alone)).removeprefix("./")
         if not match or not name:
             what = f"line {number}: expected a sha256, two spaces and a name, not {shown(line)}"
             raise IntegrityError(path, what)
+        if not {"", ".", ".."}.isdisjoint(name.split("/")):
+            what = f"line {number}: expected a plain relative name, not {shown(match[2])}"
+            raise IntegrityError(path, what)
+        if name == os.path.basename(path):
+            raise IntegrityError(path, f"line {number}: a manifest cannot list itself")
         if name in said:
             raise IntegrityError(path, f"line {number}: {shown(name)} is there twice")
         said[name] = match[1].lower()
