@@ -411,6 +411,11 @@ class TestEnvironment:
             ("", "3", "an empty key"),
             ("MODELS____X", "3", "an empty key"),
             ("ON_ERROR", "hunter2", "on_error: expected 'next' or 'raise'"),
+            ("LOAD_TIMEOUT__X", "3", "load_timeout: expected a positive number of seconds"),
+            ("MODELS__0__MODULE_ID__X", "3", "models.0.module_id: expected a non-empty string"),
+            ("MODELS__../X__MODULE_ID", "m", "models['../x']: outside the root"),
+            ("BACKEND_PRIORITY__1__TIMEOUT", "3", "backend_priority[1].type: missing"),
+            ("LOAD_TIMEOUT\udcff", "3", "its name cannot be printed: no key is like that"),
         ],
     )
     def test_a_problem_names_the_variable_and_not_its_value(
@@ -418,6 +423,20 @@ class TestEnvironment:
     ) -> None:
         """An environment holds secrets."""
         assert problems({}, environ={f"ANYLOAD__{key}": value}) == {f"ANYLOAD__{key}": what}
+
+    def test_names_that_are_numbers(self) -> None:
+        """What somebody named so is in a mapping, and no list is made of it."""
+        environ = {
+            "ANYLOAD__MODELS__0__MODULE_ID": "m",
+            "ANYLOAD__MODELS__0__SIZES__0": "3",
+            "ANYLOAD__MODULES__1__LOCAL": "a:B",
+            "ANYLOAD__REPOSITORY__MODELS__0__PIN": "true",
+        }
+        config = load_config({}, environ=environ)
+        assert config.models["0"].module_id == "m"
+        assert config.models["0"].model_extra == {"sizes": [3]}
+        assert config.modules == {"1": {"LOCAL": "a:B"}}
+        assert config.repository.models["0"].pin
 
     def test_two_variables_for_one_key(self) -> None:
         """Neither wins by chance."""

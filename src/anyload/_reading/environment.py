@@ -12,6 +12,8 @@ from .yaml import DEEPEST, read_yaml_scalar
 
 PREFIX = "ANYLOAD__"
 MOST_VARIABLES = 1000
+KEYED_BY_NAME = (("models",), ("modules",), ("backend_types",), ("repository", "models"))
+"""Mappings whose keys somebody chose, which may be numbers: they are made as no list."""
 
 
 def apply_environment(
@@ -28,8 +30,9 @@ def apply_environment(
         environ: the variables; those with another prefix are ignored.
 
     Returns:
-        The places that were set, each with its variable, and what is wrong with the variables.
-        Their values are in no problem: an environment holds secrets.
+        The places that were set, and the mappings and lists that were made for them, each with its
+        variable; and what is wrong with the variables. Their values are in no problem: an
+        environment holds secrets.
     """
     origins: dict[Place, str] = {}
     problems: list[Problem] = []
@@ -38,19 +41,22 @@ def apply_environment(
         what = f"limits: more than {MOST_VARIABLES} variables"
         return origins, [Problem(f"{PREFIX}*", what)]
     for variable in sorted(variables, key=_natural):
+        if not variable.isprintable():
+            problems.append(Problem(variable, "its name cannot be printed: no key is like that"))
+            continue
         try:
             value = read_yaml_scalar(environ[variable], variable)
         except ConfigError:
             problems.append(Problem(variable, "expected a YAML scalar"))
             continue
         try:
-            place = _put(data, variable.removeprefix(PREFIX).split("__"), value)
+            place, made = _put(data, variable.removeprefix(PREFIX).split("__"), value)
         except LookupError as error:
             problems.append(Problem(variable, str(error.args[0])))
             continue
         if place in origins:
             problems.append(Problem(variable, f"names the same key as {origins[place]}"))
-        origins[place] = variable
+        origins |= dict.fromkeys((*made, place), variable)
     return origins, problems
 
 
@@ -59,11 +65,12 @@ def _natural(variable: str) -> list[tuple[int, str]]:
     return [(int(digits or 0), text) for text, digits in re.findall(r"(\D*)(\d{0,9})", variable)]
 
 
-def _put(data: dict[str, Any], keys: list[str], value: object) -> Place:
-    """Set one value, making the mappings and lists on the way; return where it is."""
+def _put(data: dict[str, Any], keys: list[str], value: object) -> tuple[Place, list[Place]]:
+    """Set one value; return where it is, and where mappings and lists were made on the way."""
     if len(keys) > DEEPEST:
         raise LookupError(f"limits: deeper than {DEEPEST} levels")
     place: Place = ()
+    made: list[Place] = []
     slot: Any
     here: Any = data
     for key, following in zip(keys, [*keys[1:], None], strict=True):
@@ -74,9 +81,10 @@ def _put(data: dict[str, Any], keys: list[str], value: object) -> Place:
         if following is None:
             here[slot] = value
         elif (here[slot] if isinstance(here, list) else here.get(slot)) is None:
-            here[slot] = [] if following.isdecimal() else {}
+            here[slot] = [] if following.isdecimal() and place not in KEYED_BY_NAME else {}
+            made.append(place)
         here = here[slot]
-    return place
+    return place, made
 
 
 def _slot(here: object, key: str, place: Place) -> str | int:
