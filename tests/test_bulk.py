@@ -876,3 +876,37 @@ async def test_a_bulk_that_was_left_has_no_more_outcomes(gate: Gate) -> None:
         await settled(initializer)
         with pytest.raises(StopAsyncIteration):
             await anext(outcomes)
+
+
+async def test_outcomes_are_for_one_task_at_a_time(gate: Gate) -> None:
+    """A second one that asks meanwhile hears of it at once, as of a generator; none hangs."""
+    models = [ModelConfig("m") for _ in range(3)]
+    found, refused = list[Any](), list[str]()
+
+    async def take() -> None:
+        try:
+            found.extend([outcome async for outcome in outcomes])
+        except RuntimeError as error:
+            refused.append(str(error))
+
+    async with Initializer(registry_of(m=waits_at(gate))) as initializer:
+        async with initializer.init_each(models) as outcomes, create_task_group() as tasks:
+            tasks.start_soon(take)
+            tasks.start_soon(take)
+            await until(lambda: bool(refused))
+            gate.open()
+        assert refused == ["another task waits for the next outcome of these already"]
+        assert [outcome.error for outcome in found] == [None] * 3
+        await settled(initializer)
+
+
+async def test_who_was_cancelled_may_ask_again(gate: Gate) -> None:
+    """The outcome that a task did not wait for is the next one that it gets."""
+    async with Initializer(registry_of(m=waits_at(gate))) as initializer:
+        async with initializer.init_each([ModelConfig("m")]) as outcomes:
+            with CancelScope() as scope:
+                scope.cancel()
+                await anext(outcomes)
+            gate.open()
+            assert (await anext(outcomes)).error is None
+        await settled(initializer)

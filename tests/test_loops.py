@@ -123,6 +123,26 @@ def test_a_loop_that_ends_before_its_callers_wake_keeps_no_model(told: int, bulk
     assert initializer.close() == ()
 
 
+def test_the_outcomes_of_a_loop_that_has_ended_are_nobodys() -> None:
+    """Another loop that asks for them is told so: what they were is lost with the first."""
+    gate = Gate()
+    initializer = Initializer(registry_of(m=waits_at(gate)))
+    outcomes = initializer.init_each([ModelConfig("m"), ModelConfig("m")])
+
+    async def take() -> None:
+        with pytest.raises(RuntimeError, match="are for the event loop that first asked for them"):
+            await anext(outcomes)
+        async with outcomes:
+            pass
+        await settled(initializer)
+
+    anyio.run(outcomes.__aenter__)
+    gate.open()
+    for backend in ("asyncio", "trio"):
+        anyio.run(take, backend=backend)
+    assert initializer.close() == ()
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
 def test_eager_tasks_share_one_load() -> None:
     """A task whose body runs before create_task returns joins the flight like any other."""

@@ -67,7 +67,8 @@ class BulkLoad:
     """The outcomes of many loads, as they land: an async iterator and an async context manager.
 
     It is not a generator, so leaving it early needs no closing to be waited for: use it in
-    ``async with``, and what has not landed by the end is left as a cancelled caller leaves it.
+    ``async with``, and what has not landed by the end is left as a cancelled caller leaves it. Like
+    a generator it is for one task at a time, and for one event loop: others get a RuntimeError.
 
     Names of one model share its load, however late it is found out that they are one. What has
     been taken by then is kept for them until the last name has been read.
@@ -99,6 +100,7 @@ class BulkLoad:
         self._ready: deque[LoadOutcome] = deque()
         self._bell_seat: AsyncSeat | None = None
         self._rung = False
+        self._awaited = False
 
     async def __aenter__(self) -> Self:
         if current_turn() is None:
@@ -127,7 +129,22 @@ class BulkLoad:
         return self._ready.popleft()
 
     async def landed(self) -> list[BulkSeat]:
-        """Wait for flights to land, and return their seats, not taken yet; none after the last."""
+        """Wait for flights to land, and return their seats, not taken yet; none after the last.
+
+        Raises:
+            RuntimeError: another task is here, or it was begun on another event loop.
+        """
+        if self._awaited:
+            raise RuntimeError("another task waits for the next outcome of these already")
+        if self._bell_seat is not None and self._bell_seat.bell is not current_bell():
+            raise RuntimeError("these outcomes are for the event loop that first asked for them")
+        self._awaited = True
+        try:
+            return await self._next_landed()
+        finally:
+            self._awaited = False
+
+    async def _next_landed(self) -> list[BulkSeat]:
         parent = current_turn()
         if parent is None:
             await self._submit()
