@@ -586,6 +586,20 @@ class TestFork:
         assert done.stdout.splitlines() == ["child True ReturnsAtOnce", "parent 0 1"], done.stderr
         assert done.returncode == 0, done.stderr
 
+    def test_while_something_is_made(self) -> None:
+        """What a thread of the parent makes, of which there is one, the child can make too."""
+        done = run_script("""
+            from anyload._load.process import process
+            process.making.acquire()
+            child = os.fork()
+            if child == 0:
+                print(process.making.acquire(blocking=False), flush=True)
+                os._exit(0)
+            os.waitpid(child, 0)
+        """)
+        assert done.stdout.splitlines() == ["True"], done.stderr
+        assert done.returncode == 0, done.stderr
+
     def test_after_a_close(self) -> None:
         """A closed initializer is closed in a forked child too."""
         done = run_script("""

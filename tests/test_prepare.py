@@ -148,6 +148,25 @@ class TestPrepare:
             await until_loads(initializer, with_luck)
             await settled(initializer)
 
+    async def test_a_second_try_may_be_blocked(self, gate: Gate) -> None:
+        """A prepare that has failed waits no longer than others for an import that hangs."""
+        torn = [ImportError("no torch")]
+
+        def fails_once() -> None:
+            if torn:
+                raise torn.pop()
+
+        registry = Registry()
+        registry.module("hung")(prepares(gate.enter, "sick.deep"))
+        registry.module("same")(prepares(fails_once, "sick.other"))
+        async with Initializer(registry, prepare_timeout=SHORT) as initializer:
+            for model in ("same", "hung"):
+                await error_of(initializer, ModelConfig(model))
+            blocked = await error_of(initializer, ModelConfig("same"))
+            assert "cannot begin: an import of 'sick' hangs" in blocked.attempts[0].reason
+            gate.open()
+            await settled(initializer)
+
     async def test_joined_while_it_runs(self, gate: Gate) -> None:
         """A load that comes while its module prepares waits for that, and no second one runs."""
         registry = registry_of(m=prepares(gate.enter))
