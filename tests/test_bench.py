@@ -314,6 +314,11 @@ def test_an_interrupted_load_is_drawn_too(loop: str, project: Path) -> None:
         (["bench", "--compare", "nowhere.json"], "nowhere.json cannot be read"),
         (["bench", "--compare", "models.yml"], "models.yml is no document of bench --json"),
         (["bench", "--compare", "list.json"], "list.json is no document of bench --json"),
+        (["bench", "--compare", "deep.json"], "deep.json is no document of bench --json"),
+        (["bench", "--compare", "pipe"], "pipe cannot be read: not a regular file"),
+        (["bench", "--timeline", "pipe"], "pipe cannot be written: it is a pipe"),
+        (["load", "--timeline", "pipe"], "pipe cannot be written: it is a pipe"),
+        (["load", "--timeline", "no\nerror: b.html/x"], "error: no\\nerror: b.html/x cannot be"),
     ],
 )
 def test_files_that_cannot_be_used_are_refused_at_once(
@@ -321,11 +326,41 @@ def test_files_that_cannot_be_used_are_refused_at_once(
 ) -> None:
     """Before anything is measured."""
     (project / "list.json").write_text("[]")
+    (project / "deep.json").write_text("[" * 100_000)
+    os.mkfifo(project / "pipe")
     command, *options = argv
     assert main([command, "models.yml", *options]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert complaint in err
+
+
+def test_a_refused_command_leaves_no_file(project: Path) -> None:
+    """Neither does a benchmark that has nothing to draw; what is there already stays."""
+    (project / "bad.yml").write_text("models: 7\n")
+    (project / "old.html").write_text("old")
+    argv = ["bad.yml", "--timeline", "old.html", "--trace", "new.json"]
+    assert main(["load", *argv]) == main(["bench", *argv]) == 2
+    assert (project / "old.html").read_text() == "old"
+    add_to_catalogue(project, "deadly", "exits")
+    assert main(["bench", "models.yml", "deadly", "--repeats", "1", "--trace", "new.json"]) == 1
+    assert not (project / "new.json").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.parametrize("command", [["load"], ["bench", "--repeats", "1", "--at-once", "1"]])
+def test_a_full_disk_costs_a_picture_only(
+    command: list[str], project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The result is shown, the other file is written, and one line says what is wrong."""
+    add_to_catalogue(project, "broken", "raises")
+    argv = [*command, "models.yml", "--timeline", "/dev/full", "--trace", "t.json"]
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert "\nsmall " in out
+    assert "error: " in err.partition("\nerror: /dev/full")[0]
+    assert err.splitlines()[-1] == "error: /dev/full cannot be written: No space left on device"
+    assert events_of(project / "t.json")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from anyload import Timeline
 from anyload._bench.advice import Ideal, recommended, steadied
-from anyload._bench.command import line_about
+from anyload._bench.command import earlier, line_about
 from anyload._bench.comparison import compared, verdict_on
 from anyload._bench.findings import Findings, findings_of
 from anyload._bench.page import MANY_MODELS, bench_page
@@ -28,6 +29,7 @@ from anyload._bench.tables import (
     spread,
 )
 from anyload._children import Unfinished
+from anyload._files import Refusal
 from anyload.bench import slots_to_try, turned
 
 EMPTY = Timeline((), (), (), 0.0)
@@ -506,6 +508,39 @@ def test_a_comparison_names_what_only_one_has() -> None:
     """Models come and go."""
     told = list(comparison_sentences(compared(document_of(1.0), document_of(1.0, model="b"))))
     assert told[1:] == ["Not there any more: a.", "New: b."]
+
+
+def test_a_benchmark_in_which_nothing_ended_can_be_compared() -> None:
+    """There is nothing to say then, and nothing of the machine."""
+    nothing = bench_document(findings_of({"a": [Unfinished("hung", "")]}, [], 2), {})
+    for before, after in ((nothing, document_of(1.0)), (nothing, nothing)):
+        comparison = compared(before, after)
+        assert (comparison.changes, comparison.machine) == ((), None)
+        told = list(comparison_sentences(comparison))
+        assert told == ["0 of 0 figures have changed by more than noise."]
+
+
+@pytest.mark.parametrize("sample", [10**400, float("nan"), float("inf"), "x", None, [1]])
+def test_a_comparison_refuses_what_is_no_figure(sample: Any, tmp_path: Path) -> None:
+    """Nor is a model's name that is no text; the document is called none."""
+    document = document_of(1.0)
+    document["models"][0]["figures"]["cold_seconds"] = {"samples": [sample]}
+    (tmp_path / "figure.json").write_text(json.dumps(document))
+    unnamed = document_of(1.0)
+    unnamed["models"][0]["model"] = sample if not isinstance(sample, str) else 7
+    (tmp_path / "name.json").write_text(json.dumps(unnamed))
+    for name in ("figure.json", "name.json"):
+        with pytest.raises(Refusal, match=f"{name} is no document of bench --json"):
+            earlier(str(tmp_path / name))
+
+
+def test_an_earlier_document_is_read(tmp_path: Path) -> None:
+    """And gives back what is in it."""
+    document = document_of(1.0)
+    (tmp_path / "old.json").write_text(json.dumps(document))
+    assert earlier(str(tmp_path / "old.json")) == json.loads(json.dumps(document))
+    with pytest.raises(Refusal, match=r"nowhere.json cannot be read: not found"):
+        earlier(str(tmp_path / "nowhere.json"))
 
 
 def test_a_ratio_needs_something_to_be_a_ratio_of() -> None:

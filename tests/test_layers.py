@@ -160,6 +160,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "doctor",
             "_examination",
             "_tables",
+            "_files",
             "_listing",
             "_bench.__init__",
             "_bench.statistics",

@@ -17,12 +17,12 @@ exit codes:
   0    load and bench: every model loaded; plan: every model has a backend to try;
        doctor: every model loads, and what its module declares is enough
   1    that is not so of at least one
-  2    the command line or the configuration cannot be used
+  2    the command line, the configuration or a file cannot be used
   130  interrupted, as by Ctrl-C; 143 by SIGTERM, of doctor and bench; load --keep is ended by
        either, and what it ends with is as of load
 
-The result is on stdout; progress, warnings and errors are on stderr. With exit code 2 or 130
-there is no result.
+The result is on stdout; progress, warnings and errors are on stderr. With exit code 130 there is
+no result, with 2 only where a file could not be written at the end.
 
 {JSON_KEYS}
 {LISTING_KEYS}

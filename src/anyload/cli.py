@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import json
 import os
 import sys
 import time
@@ -21,9 +20,8 @@ from typing import Any, TextIO
 import anyio
 
 from ._arguments import arguments
-from ._bench.command import run_bench
-from ._bench.comparison import compared
-from ._bench.tables import complaints
+from ._bench.command import earlier, run_bench
+from ._files import Refusal, require_writable, write_each
 from ._load.exit import exit_process
 from ._setup import import_named
 from ._tables import (
@@ -87,13 +85,13 @@ def _run(args: argparse.Namespace, out: TextIO) -> int:
             return _be_part(args, out)
         command = {"load": _load, "plan": _plan, "doctor": _doctor, "bench": _bench}[args.command]
         for path in filter(None, (args.timeline, args.trace)):
-            _require_writable(path)
+            require_writable(path)
         return command(args, out)
     except KeyboardInterrupt:
         tell("interrupted")
         return INTERRUPTED
-    except _Refusal as refusal:
-        tell(str(refusal))
+    except Refusal as refusal:
+        tell(f"error: {refusal}")
         return REFUSED
 
 
@@ -107,10 +105,19 @@ def _load(args: argparse.Namespace, out: TextIO) -> int:
     initializer, names = _open(args, recorder)
     gather = partial(_load_all, initializer, names, recorder)
     try:
-        outcomes, elapsed, abandoned = _on_loop(args.loop, gather)
+        return _show_load(args, out, *_on_loop(args.loop, gather))
     finally:  # of a load that hangs, and is interrupted, a picture is wanted most
         if recorder is not None:
             _draw(recorder, args)
+
+
+def _show_load(
+    args: argparse.Namespace,
+    out: TextIO,
+    outcomes: Sequence[LoadOutcome],
+    elapsed: float,
+    abandoned: Sequence[StuckLoad],
+) -> int:
     loaded = sum(outcome.error is None for outcome in outcomes)
     if args.json:
         write_json(out, load_document(args.config, outcomes, abandoned, elapsed))
@@ -152,10 +159,13 @@ def _keep(args: argparse.Namespace, out: TextIO) -> int:
 
 
 def _draw(recorder: Recorder, args: argparse.Namespace) -> None:
-    if args.timeline:
-        recorder.write_html(args.timeline, title=f"Loading {args.config}")
-    if args.trace:
-        recorder.write_trace(args.trace)
+    title = f"Loading {args.config}"
+    write_each(
+        (
+            (args.timeline, lambda: recorder.write_html(args.timeline, title=title)),
+            (args.trace, lambda: recorder.write_trace(args.trace)),
+        )
+    )
 
 
 def _plan(args: argparse.Namespace, out: TextIO) -> int:
@@ -192,10 +202,8 @@ def _doctor(args: argparse.Namespace, out: TextIO) -> int:
 
 def _bench(args: argparse.Namespace, out: TextIO) -> int:
     initializer, names = _open(args)
-    before = None if args.compare is None else _earlier(args.compare)
+    before = None if args.compare is None else earlier(args.compare)
     findings = run_bench(args, names, initializer.statistics().slots, before, out)
-    for complaint in complaints(findings):
-        tell(f"error: {complaint}")
     return FAILED if findings.failed or findings.unfinished else OK
 
 
@@ -279,10 +287,6 @@ async def _plan_one(initializer: Initializer, name: str) -> Planned:
 # What a command begins with
 
 
-class _Refusal(Exception):
-    """The command cannot begin; the text says why."""
-
-
 def _open(
     args: argparse.Namespace, recorder: Recorder | None = None
 ) -> tuple[Initializer, tuple[str, ...]]:
@@ -325,29 +329,7 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a backend of the user's is made here, and may raise anything
-        raise _Refusal(f"error: {error_text(error)}") from error
-
-
-def _require_writable(path: str) -> None:
-    """Raise now, and not when all has been measured."""
-    try:
-        with open(path, "a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise _Refusal(f"error: {path} cannot be written: {error.strerror}") from error
-
-
-def _earlier(path: str) -> dict[str, Any]:
-    """Return the document of an earlier benchmark."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            document: dict[str, Any] = json.load(file)
-        compared(document, document)  # whether it is one
-    except OSError as error:
-        raise _Refusal(f"error: {path} cannot be read: {error.strerror}") from error
-    except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise _Refusal(f"error: {path} is no document of bench --json") from error
-    return document
+        raise Refusal(error_text(error)) from error
 
 
 def _find_modules_here() -> None:

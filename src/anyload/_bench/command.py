@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from .._drawing.trace import chrome_trace
+from .._files import Refusal, usable, write_each
+from .._reading.files import FileRefused, open_regular_file
 from .._tables import whole
-from .._terminal import progress, write_json, write_table
+from .._terminal import progress, tell, write_json, write_table
 from ..bench import Bench, slots_to_try
 from .comparison import Comparison, compared
 from .findings import Findings
@@ -22,9 +24,13 @@ from .tables import (
     bulk_rows,
     change_rows,
     comparison_sentences,
+    complaints,
     model_rows,
     sentences,
 )
+
+FOREIGN = (*(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),)
+"""What is raised where a document is read that is another's."""
 
 
 def run_bench(
@@ -44,7 +50,7 @@ def run_bench(
         out: where the result goes.
 
     Raises:
-        OSError: a file cannot be written.
+        Refusal: a file cannot be written; all else has been shown.
     """
     at_once = args.at_once or slots_to_try(configured, len(models))
     bench = Bench(
@@ -61,24 +67,44 @@ def run_bench(
     with progress(bench.processes, "measuring") as done:
         findings = bench.run(done)
     document = bench_document(findings, about)
-    comparison = None
-    # Where nothing came to an end there is nothing to compare.
-    if before is not None and findings.yardstick is not None:
-        comparison = compared(before, document)
+    comparison = None if before is None else compared(before, document)
     if args.json:
         changes = comparison and {"comparison": _comparison_document(comparison)}
         write_json(out, {**document, **(changes or {})})
     else:
         _write_tables(out, findings, comparison)
-    if args.timeline:
-        title = f"Benchmark of {args.config}"
+    for complaint in complaints(findings):
+        tell(f"error: {complaint}")
+    title = f"Benchmark of {args.config}"
+
+    def page() -> None:
         with open(args.timeline, "w", encoding="utf-8") as file:
             file.write(bench_page(title, line_about(about), findings, comparison))
-    if args.trace and findings.timelines:
+
+    def trace() -> None:
+        # The last one: as recommended, where a bulk has got so far.
         with open(args.trace, "w", encoding="utf-8") as file:
-            # The last one: as recommended, where a bulk has got so far.
             json.dump(chrome_trace(list(findings.timelines.values())[-1]), file)
+
+    write_each(((args.timeline, page), (args.trace if findings.timelines else None, trace)))
     return findings
+
+
+def earlier(path: str) -> dict[str, Any]:
+    """Return the document of an earlier benchmark.
+
+    Raises:
+        Refusal: it cannot be read, or is none.
+    """
+    try:
+        with usable(path, "read"), open_regular_file(path, follow_links=True) as file:
+            document: dict[str, Any] = json.loads(file.read())
+        compared(document, document)  # whether it is one
+    except FileRefused as refused:
+        raise Refusal(f"{whole(path)} cannot be read: {refused.reason}") from refused
+    except FOREIGN as error:
+        raise Refusal(f"{whole(path)} is no document of bench --json") from error
+    return document
 
 
 def _write_tables(out: TextIO, findings: Findings, comparison: Comparison | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal
 
 from .statistics import Figure, chance
@@ -52,14 +53,14 @@ class Comparison:
     Args:
         changes: of the figures that both have.
         machine: how long the same fixed work takes now, of what it took then: 2 is a machine that
-            is half as fast.
+            is half as fast. None where it came to no end.
         noise: how far such work was from its median, as a part of that, in the noisier one.
         only_before: models that are not there any more.
         only_after: models that are new.
     """
 
     changes: tuple[Change, ...]
-    machine: float
+    machine: float | None
     noise: float
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
@@ -77,21 +78,22 @@ def compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
         after: the later one.
 
     Raises:
-        KeyError: one of them is no such document; so do TypeError and ValueError.
+        ValueError: one of them is no such document; so do ArithmeticError, AttributeError,
+            LookupError and TypeError.
     """
     old, new = dict(_figures(before)), dict(_figures(after))
-    then, now = _read(before["yardstick"]), _read(after["yardstick"])
-    machine, noise = now.median / then.median, max(then.noise, now.noise)
-    models, others = (
-        dict.fromkeys(one["model"] for one in document["models"]) for document in (before, after)
-    )
+    machine, noise = None, 0.0
+    if before["yardstick"] is not None and after["yardstick"] is not None:
+        then, now = _read(before["yardstick"]), _read(after["yardstick"])
+        machine, noise = now.median / then.median, max(then.noise, now.noise)
+    models, others = (dict.fromkeys(_names(document)) for document in (before, after))
     gone = tuple(name for name in models if name not in others)
     came = tuple(name for name in others if name not in models)
 
     def verdict(what: str) -> Verdict:
         if what.endswith("memory_loaded"):  # bytes are the same on any machine
             return verdict_on(old[what], new[what])
-        return verdict_on(old[what], new[what], machine, noise)
+        return verdict_on(old[what], new[what], machine or 1.0, noise)
 
     return Comparison(
         tuple(
@@ -135,6 +137,13 @@ def _verdict(before: Figure, after: Figure, small: float) -> Verdict:
     return "less" if new < old else "more"
 
 
+def _names(document: Mapping[str, Any]) -> Iterator[str]:
+    for model in document["models"]:
+        if not isinstance(model["model"], str):
+            raise TypeError("a model's name is text")
+        yield model["model"]
+
+
 def _figures(document: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
     for model in document["models"]:
         for name in COMPARED:
@@ -148,4 +157,7 @@ def _figures(document: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
 
 
 def _read(figure: Mapping[str, Any]) -> Figure:
-    return Figure(tuple(float(sample) for sample in figure["samples"]))
+    read = Figure(tuple(float(sample) for sample in figure["samples"]))
+    if not isfinite(sum(read.samples)):
+        raise ValueError("a sample is a number of seconds or bytes")
+    return read

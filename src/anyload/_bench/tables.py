@@ -49,7 +49,7 @@ the document of bench --json; a figure is median, low, high, samples:
                only_before, only_after (models)
     changes    of each figure: what, before, after (medians), ratio, verdict
 module_id, backend, bytes_on_disk, unfinished, disk, memory_peak, bytes_read, recommended,
-disk_speed, yardstick and ratio may be null."""
+disk_speed, yardstick, a comparison's machine and ratio may be null."""
 
 
 def model_rows(findings: Findings) -> list[Row]:
@@ -203,7 +203,7 @@ def comparison_sentences(comparison: Comparison) -> Iterator[str]:
     real = sum(change.verdict in ("less", "more") for change in comparison.changes)
     yield f"{real} of {len(comparison.changes)} figures have changed by more than noise."
     factor = comparison.machine
-    if not 0.95 < factor < 1.05:
+    if factor is not None and not 0.95 < factor < 1.05:
         yield (
             f"The machine itself takes {factor:.2f} times as long for the same work as it did"
             " then; a change counts only if it is more than that."
