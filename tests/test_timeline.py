@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +296,61 @@ def test_lanes_are_as_many_as_loads_at_once() -> None:
     ]
     slots = [[(one.run, one.start) for one in lane.spans] for lane in lanes[1:3]]
     assert slots == [[(1, 0), (3, 2), (3, 3)], [(2, 0), (4, 3)]]
+
+
+def test_a_load_that_outlives_the_one_around_it_is_drawn_until_then() -> None:
+    """A limit has cut that short; what comes after belongs to the thread that is past it."""
+
+    def inner(kind: Any, start: float, end: float, run: int) -> Span:
+        return Span(kind, "inner", start, end, run=run, depth=1)
+
+    spans = (
+        span("failed", 0, 2, 1),
+        inner("load", 1, 4, 1),
+        span("overdue", 2, 5, 1),
+        inner("warm-up", 4, 6, 1),
+        span("failed", 0, 2.0004, 2),
+        inner("load", 1.0001, 3, 2),
+        Span("failed", "innermost", 1.5, 3.5, run=2, depth=2),
+        span("abandoned", 2.0004, 7, 2),
+        inner("load", 3, 6, 2),
+        span("load", 2.0004, 4, 3),
+    )
+    timeline = Timeline(spans, (), (), 7.0)
+    drawn = {
+        lane.name: [(one.kind, one.depth, one.start, one.end) for one in lane.spans]
+        for lane in lanes_of(timeline)
+    }
+    assert drawn == {
+        "slot 1": [
+            ("failed", 0, 0, 2),
+            ("load", 1, 1, 2),
+            ("overdue", 0, 2, 5),
+            ("warm-up", 1, 4, 5),
+        ],
+        "slot 2": [
+            ("failed", 0, 0, 2.0004),
+            ("load", 1, 1.0001, 2.0004),
+            ("failed", 2, 1.5, 2.0004),
+            ("load", 0, 2.0004, 4),
+        ],
+        "abandoned": [("abandoned", 0, 2.0004, 7), ("load", 1, 3, 6)],
+    }
+    whole = [one for one in chrome_trace(timeline)["traceEvents"] if one["ph"] == "X"]
+    for one, other in combinations(whole, 2):
+        if one["tid"] == other["tid"] and other["ts"] < one["ts"] + one["dur"]:
+            assert other["ts"] + other["dur"] <= one["ts"] + one["dur"]
+
+
+def test_rounding_leaves_what_is_inside_inside() -> None:
+    """The ends of a trace's events are as exact as their beginnings."""
+    spans = (span("load", 0.0000000004, 1.0000000005, 1), span("load", 0, 1.0000000005, 2))
+    ends = [
+        round(one["ts"] + one["dur"], 3)
+        for one in chrome_trace(Timeline(spans, (), (), 2.0))["traceEvents"]
+        if one["ph"] == "X"
+    ]
+    assert ends == [1_000_000.001, 1_000_000.001]
 
 
 def test_the_depth_of_the_queue() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import groupby
 from typing import NamedTuple
@@ -23,15 +24,40 @@ def lanes_of(timeline: Timeline) -> list[Lane]:
     The events do not number the slots. A load is in the first lane that is free, so there are as
     many lanes as loads ran at once.
     """
-    in_slots = timeline.of("load", "warm-up", "failed", "overdue")
+    in_threads = timeline.of("load", "warm-up", "failed", "overdue", "abandoned")
     # What belongs to one stay of a thread stays together.
-    in_slots.sort(key=lambda span: (span.run or 0, span.start))
-    runs = [list(spans) for _, spans in groupby(in_slots, key=lambda span: span.run)]
+    in_threads.sort(key=lambda span: (span.run or 0, span.start, span.depth))
+    on_slots, off_slots = [], []
+    for _, run in groupby(in_threads, key=lambda span: span.run):
+        stays = list(_stays(run))
+        on_slots.append([one for stay in stays if stay[0].kind != "abandoned" for one in stay])
+        off_slots += [stay for stay in stays if stay[0].kind == "abandoned"]
     return [
         *_named("imports", _packed([span] for span in timeline.of("prepare"))),
-        *_named("slot", _packed(runs), numbered=True),
-        *_named("abandoned", _packed([span] for span in timeline.of("abandoned"))),
+        *_named("slot", _packed(filter(None, on_slots)), numbered=True),
+        *_named("abandoned", _packed(off_slots)),
     ]
+
+
+def _stays(run: Iterable[Span]) -> Iterator[list[Span]]:
+    """Yield each span of a thread that is in no other, with those inside of it.
+
+    One that goes on when the one around it is over is cut there: a load inside another may be
+    the longer one, where a limit has cut the other short.
+    """
+    stay: list[Span] = []
+    around: list[Span] = []
+    for span in run:
+        while around and (around[-1].end <= span.start or around[-1].depth >= span.depth):
+            around.pop()
+        if around:
+            around.append(replace(span, end=min(span.end, around[-1].end)))
+        else:
+            if stay:
+                yield stay
+            stay, around = [], [span]
+        stay.append(around[-1])
+    yield stay
 
 
 def _named(

@@ -54,14 +54,15 @@ def _named(thread: int, name: str) -> dict[str, Any]:
 def _complete(span: Span, thread: int, kind: str) -> dict[str, Any]:
     """Return the event of one span; its name says what it is, if that is not a plain load."""
     name = span.model if kind in ("load", "gap") else f"{kind}: {span.model}"
+    start, end = _micros(span.start), _micros(span.end)
     return {
         "ph": "X",
         "name": name,
         "cat": kind,
         "pid": PROCESS,
         "tid": thread,
-        "ts": _micros(span.start),
-        "dur": _micros(span.seconds),
+        "ts": start,
+        "dur": round(end - start, 3),  # so that what is inside another stays there
         "args": {"kind": kind, "text": span.text, "ended": span.ended},
     }
 
