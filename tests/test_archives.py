@@ -163,6 +163,14 @@ def test_a_tar_of_a_directory(kind: str, tmp_path: Path) -> None:
     assert (tmp_path / "unpacked" / "empty").is_dir()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_a_name_that_would_lead_elsewhere(name: str, kind: str) -> None:
+    """An archive that is called so is unpacked under another name."""
+    assert stem(f"/models/{name}{kind}") == "model"
+    assert stem(f"/models/...{kind}") == "..."
+
+
 def test_a_zip_of_a_directory(tmp_path: Path) -> None:
     """What ``zip -r`` writes, directories too."""
     files = {"weights/": b"", "empty/": b"", **MODEL}
@@ -196,6 +204,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "ends in a dot or": ("a /b",),
     f"too deep: more than {DEEPEST} segments": ("/".join("a" * (DEEPEST + 1)),),
     "more than 255 bytes": ("\N{GREEK SMALL LETTER ALPHA}" * 128,),
+    "a name of more than 2048 bytes": ("/".join(["a" * 200] * 11),),
     "is there twice": ("a", "a"),
     "is there": ("config.yml",),
     "in case or accents only": ("Weights", "weights"),

@@ -143,6 +143,11 @@ class TestReading:
         }
         assert caught.value.problems == (("", what[make]),)
 
+    def test_a_path_of_nothing(self) -> None:
+        """It is shown."""
+        with pytest.raises(ConfigError, match=r"^'': not found$"):
+            load_config("")
+
     def test_a_link_to_the_operators_file_is_followed(self, tmp_path: Path) -> None:
         """A mounted ConfigMap is a link."""
         (tmp_path / "link.yml").symlink_to(written(tmp_path, "warmup: false"))
@@ -252,10 +257,17 @@ class TestMistakes:
         found = problems({"max_abandoned_loads": -1})
         assert found == {"max_abandoned_loads": "expected an integer 0..1024, not -1"}
 
+    def test_backends_without_an_end(self) -> None:
+        """What is of the right kind is not said to be of another."""
+        found = problems({"backend_priority": [{"type": "LOCAL"}] * 1025})
+        assert found == {"backend_priority": "expected a list of at most 1024 backends"}
+        found = problems({"backend_priority": {}})
+        assert found == {"backend_priority": f"{PRIORITY}a mapping"}
+
     @pytest.mark.parametrize(
         ("data", "where", "what"),
         [
-            ({"backend_priority": []}, "backend_priority", f"{PRIORITY}a list"),
+            ({"backend_priority": []}, "backend_priority", PRIORITY.removesuffix(", not ")),
             ({"backend_priority": None}, "backend_priority", f"{PRIORITY}None"),
             ({"backend_priority": ["GPU"]}, "backend_priority[0]", "expected a mapping, not 'GPU'"),
             (

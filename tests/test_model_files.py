@@ -315,8 +315,23 @@ class TestArchive:
             assert (await initializer.init(tmp_path / "model.zip")).held == MODEL
             error = await error_of(initializer, tmp_path / "model.bin")
             assert isinstance(error, ModelNotFoundError)
-            error = await error_of(initializer, tmp_path / "absent.zip")
+
+    async def test_that_is_not_there(self, tmp_path: Path) -> None:
+        """It is no broken archive; nor is a link that leads nowhere, or one that is gone."""
+        archive = write_archive(tmp_path / "model.zip", MODEL)
+        (tmp_path / "link.zip").symlink_to("gone.zip")
+        async with Initializer(
+            registry_of(sentiment=Reading), models={"model": {"module_id": "sentiment"}}
+        ) as initializer:
+            await initializer.init(archive)
+            archive.rename(tmp_path / "other")
+            for model in (archive, tmp_path / "absent.zip", tmp_path / "link.zip"):
+                error = await error_of(initializer, model)
+                assert isinstance(error, ModelNotFoundError)
+                assert error.reason == "there is no such archive"
+            error = await error_of(initializer, "model.zip")
             assert isinstance(error, ModelNotFoundError)
+            assert error.reason == "there is no such archive; the catalogue has model"
 
     async def test_of_an_operator_is_given_as_it_is(self, tmp_path: Path) -> None:
         """Whoever names the module for a file may have one that reads archives."""

@@ -176,8 +176,12 @@ async def test_a_name_that_is_mistyped_is_told_what_it_may_be(name: str, reason:
 async def test_a_name_that_is_too_long_is_refused(root: Path) -> None:
     """Whoever asked for it is told so: it is no fault of a configuration."""
     async with Initializer(registry(), model_root=str(root)) as initializer:
-        for name in ("x" * 300, "a/" * 2500, "x" * 10_000_000):
+        for name in ("x" * 300, "a/" * 2500, "x" * 10_000_000, "\u00e9" * 200, "\u00e9/" * 1500):
             assert await refusal(initializer, name) == "the name is too long"
+        for length in range(3900, 4110):
+            await refusal(initializer, ("a/" * length)[:length])
+        name = os.fsdecode(b"\xff" * 255)
+        assert await refusal(initializer, name) == "there is no such directory"
 
 
 @pytest.mark.parametrize("confined", [False, True])

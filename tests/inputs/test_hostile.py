@@ -115,7 +115,7 @@ CONFIGS: dict[str, tuple[Mapping[Any, Any], str]] = {
     "a module that forges a line": ({"modules": {FORGED: "os:getcwd"}}, "a module is a class"),
     "very many backends": (
         {"backend_priority": [{"type": "LOCAL"}] * 10_000},
-        "expected at most 1024 backends",
+        "expected a list of at most 1024 backends",
     ),
     "an import path without an end": (
         {"modules": {"m": "a." * 5000 + "b:C"}},

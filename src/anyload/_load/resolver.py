@@ -27,8 +27,8 @@ from .plan import Choice, Plan, make_plan
 
 NOTHING: Hashable = frozenset()
 
-LONGEST_PATH, LONGEST_SEGMENT = 4096, 255
-"""Characters: what is longer than this no file system has."""
+LONGEST_PATH, LONGEST_SEGMENT = 4080, 255
+"""Bytes: what is longer than this no file system has, with the config.yml in it."""
 
 MOST_NAMED, MOST_COMPARED = 20, 1000
 """Names that an error tells, and names that a wrong one is compared with."""
@@ -227,6 +227,8 @@ class Resolver:
     ) -> Source:
         model = _model_of(file)
         if model == file:
+            if not os.path.exists(file):
+                raise ModelNotFoundError(label, "there is no such archive" + self._meant(label))
             contents = look_through(file, self._care.limits, between)
             inside = os.path.join(file, contents.base, CONFIG_FILE)
             config = ModelConfig.from_text(contents.config, inside, file)
@@ -257,11 +259,10 @@ class Resolver:
         if "\0" in label or "\n" in label:
             raise ModelNotFoundError(label, "a path cannot hold a NUL or a newline")
         path = os.path.join(self._root, label)
-        if len(path) > LONGEST_PATH or any(
-            len(part) > LONGEST_SEGMENT for part in label.split("/")
-        ):
+        encoded = path.encode(errors="replace")  # a lone surrogate is one byte, or no path at all
+        if len(encoded) > LONGEST_PATH or max(map(len, encoded.split(b"/"))) > LONGEST_SEGMENT:
             raise ModelNotFoundError(label, "the name is too long")
-        if is_archive(path) and not os.path.isdir(path) and os.path.lexists(path):
+        if is_archive(path) and not os.path.isdir(path):
             return path
         return os.path.join(path, CONFIG_FILE)
 

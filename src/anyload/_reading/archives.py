@@ -51,7 +51,8 @@ def stem(path: str) -> str:
     """Return the name of an archive without what says that it is one."""
     name = os.path.basename(path)
     suffix = next(suffix for suffix in SUFFIXES if name.lower().endswith(suffix))
-    return name[: -len(suffix)] or "model"
+    bare = name[: -len(suffix)]
+    return "model" if bare in ("", ".", "..") else bare
 
 
 def look_through(

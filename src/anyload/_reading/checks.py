@@ -82,7 +82,7 @@ def priority(value: object) -> object:
     if not (isinstance(value, list | tuple) and value):
         raise ValueError("expected a list with at least one backend")
     if len(value) > MOST_BACKENDS:
-        raise ValueError(f"expected at most {MOST_BACKENDS} backends")
+        raise ValueError(f"expected a list of at most {MOST_BACKENDS} backends")
     return tuple(value)
 
 

@@ -44,7 +44,7 @@ def read_document(source: str | os.PathLike[str] | Mapping[str, Any], name: str)
         # The operator chose this path, so a link to it is followed, as in a mounted ConfigMap.
         text, _ = read_regular_file(path, limit=LONGEST_YAML, follow_links=True)
     except FileRefused as refused:
-        raise ConfigError(path, [Problem("", refused.reason)]) from refused
+        raise ConfigError(path or "''", [Problem("", refused.reason)]) from refused
     place, section = _section(read_yaml_mapping(text, path), name, path)
     return Document(path, place, _resolved(_copied(section, path), os.path.dirname(path)))
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from ..errors import UnsafeArchiveError
 
 DEEPEST = 32
+LONGEST_NAME = 2048
+"""Bytes of a name: the directory that it is unpacked into takes some of those that a path has."""
 LONGEST_SEGMENT = 255
 SMALL = 1024 * 1024
 """Bytes that an archive may hold whatever it is packed into."""
@@ -138,6 +140,8 @@ class Inspection:
             raise self.refuse(name, f"is too deep: more than {DEEPEST} segments")
         if any(len(segment.encode()) > LONGEST_SEGMENT for segment in segments):
             raise self.refuse(name, f"has a segment of more than {LONGEST_SEGMENT} bytes")
+        if sum(len(segment.encode()) + 1 for segment in segments) > LONGEST_NAME:
+            raise self.refuse(name, f"has a name of more than {LONGEST_NAME} bytes")
         if any(segment.endswith((".", " ")) for segment in segments):
             raise self.refuse(name, "has a segment that ends in a dot or a space")
         return segments

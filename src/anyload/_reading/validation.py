@@ -54,8 +54,10 @@ def problems_of(
             yield place, _WORDS[one["type"]]
         else:
             what = _WORDS.get(one["type"]) or _reworded(one["msg"])
+            value = shown(one["input"])
+            expected = value in ("a list", "a mapping") and value in what  # but not such a one
             secret = hidden(place) or not _may_show(model, place)
-            yield place, what if secret else f"{what}, not {shown(one['input'])}"
+            yield place, what if secret or expected else f"{what}, not {value}"
     if len(found) > MOST_PROBLEMS:
         yield (), f"and {len(found) - MOST_PROBLEMS} more problems"
 
