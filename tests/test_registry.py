@@ -199,9 +199,15 @@ _unsigned.__signature__ = 5  # type: ignore[attr-defined]
         ({"load": 3}, "no load"),
         ({"load": classmethod(_async_load)}, "load is async"),
         ({"load": classmethod(_async_yield)}, "load is async"),
-        ({"load": _method}, "load is called on the class; it must be a classmethod"),
-        ({"load": classmethod(lambda cls: None)}, "load takes no argument"),
-        ({"load": classmethod(lambda cls, *, config: None)}, "load takes no argument"),
+        (
+            {"load": _method},
+            "class: missing a required argument: 'config'; it must be a classmethod",
+        ),
+        ({"load": classmethod(lambda cls: None)}, "class: too many positional arguments"),
+        ({"load": classmethod(lambda cls, *, config: None)}, "class: too many positional"),
+        ({"load": Good.load, "prepare": lambda self: None}, "prepare() cannot be called on the"),
+        ({"load": Good.load, "variant": _method}, "variant(config) cannot be called on the class"),
+        ({"load": Good.load, "weight_files": _method}, "weight_files(config) cannot be called"),
         ({"load": classmethod(lambda cls, config, key=None: None)}, "'key'"),
         ({"load": classmethod(lambda cls, config, priority=0: None)}, "'priority'"),
         ({"load": classmethod(lambda cls, config, timeout=None: None)}, "'timeout'"),
@@ -212,9 +218,8 @@ _unsigned.__signature__ = 5  # type: ignore[attr-defined]
             for name in ("prepare", "variant", "weight_files", "warmup", "release", "memory_bytes")
         ),
         *(
-            ({"load": Good.load, name: wrong}, f"{name} is {says}; it must be a classmethod")
+            ({"load": Good.load, name: 5}, f"{name} is 5; it must be a classmethod or None")
             for name in ("prepare", "variant", "weight_files")
-            for wrong, says in ((_method, "called on the class"), (5, "5"))
         ),
         *(
             (
@@ -266,6 +271,16 @@ def test_a_load_written_in_c_is_accepted() -> None:
     registry.module("n")(type("Unsigned", (), {"load": staticmethod(_unsigned)}))
     for module_id in ("m", "n"):
         assert registry.implementations(module_id)["LOCAL"].argument == "config"
+
+
+def test_what_can_be_called_on_the_class_will_do() -> None:
+    """A plain function does, where it wants no instance; further arguments are load kwargs."""
+    body = {"load": lambda config: None, "prepare": lambda: None, "weight_files": lambda config: ()}
+    registry = Registry()
+    registry.module("m")(type("Plain", (), body))
+    wants = classmethod(lambda cls, config, device, *, precision: None)
+    registry.module("n")(type("Wants", (), {"load": wants}))
+    assert set(registry.modules) == {"m", "n"}
 
 
 def test_what_a_module_may_have_may_be_none() -> None:

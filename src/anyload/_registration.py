@@ -17,7 +17,12 @@ T = TypeVar("T")
 RESERVED = ("key", "priority", "timeout")
 
 _BACKEND_TYPE = re.compile(r"[A-Z][A-Z0-9_]*\Z")
-_OF_THE_CLASS = ("load", "variant", "weight_files", "prepare")
+_OF_THE_CLASS = {
+    "load": ["config"],
+    "variant": ["config"],
+    "weight_files": ["config"],
+    "prepare": [],
+}
 _OF_A_MODEL = ("warmup", "release", "memory_bytes")
 _OF_A_BACKEND = ("start", "stop", "register_config", "available")
 
@@ -72,8 +77,7 @@ def check_module(cls: Any) -> None:
         method = getattr(cls, name, None)
         if method is not None and not callable(method):
             raise refusal(cls, f"{name} is {shown(method)}; it must be a classmethod or None")
-        if inspect.isfunction(inspect.getattr_static(cls, name, None)):
-            raise refusal(cls, f"{name} is called on the class; it must be a classmethod")
+        _check_call(cls, name)
 
 
 def _check_blocking(cls: type, name: str, method: object) -> None:
@@ -81,17 +85,38 @@ def _check_blocking(cls: type, name: str, method: object) -> None:
         raise refusal(cls, f"{name} is async; it must be plain blocking code, run in a thread")
 
 
+def _check_call(cls: type, name: str) -> None:
+    """Refuse a method that cannot be called on the class, as one that wants an instance."""
+    method = getattr(cls, name, None)
+    signature = _signature(method) if method is not None else None
+    if signature is None:
+        return
+    plain = inspect.isfunction(inspect.getattr_static(cls, name))
+    # What else a load wants may be among the load kwargs.
+    bind = signature.bind_partial if name == "load" and not plain else signature.bind
+    arguments = _OF_THE_CLASS[name]
+    try:
+        bind(*arguments)
+    except TypeError as error:
+        call, hint = (
+            f"{name}({', '.join(arguments)})",
+            "; it must be a classmethod" if plain else "",
+        )
+        raise refusal(cls, f"{call} cannot be called on the class: {error}{hint}") from None
+
+
+def _signature(method: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(method)
+    except (TypeError, ValueError):  # one written in C may have none that Python can see
+        return None
+
+
 def parameters_of_load(cls: Any) -> Mapping[str, inspect.Parameter]:
     """Return what a module's ``load`` takes, by name."""
-    load: Callable[..., Any] = cls.load
-    try:
-        signature = inspect.signature(load)
-    except (TypeError, ValueError):  # one written in C may have none that Python can see
+    signature = _signature(cls.load)
+    if signature is None:
         return {}
-    try:
-        signature.bind_partial(None)
-    except TypeError:
-        raise refusal(cls, "load takes no argument; it is given the model's config") from None
     for name in RESERVED:
         if name in signature.parameters:
             raise refusal(cls, f"load has a parameter {name!r}, a name reserved for init")
