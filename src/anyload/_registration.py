@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from reprlib import repr as short_repr
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ._reading.problems import shown
@@ -17,12 +18,9 @@ T = TypeVar("T")
 RESERVED = ("key", "priority", "timeout")
 
 _BACKEND_TYPE = re.compile(r"[A-Z][A-Z0-9_]*\Z")
-_OF_THE_CLASS = {
-    "load": ["config"],
-    "variant": ["config"],
-    "weight_files": ["config"],
-    "prepare": [],
-}
+_OF_THE_CLASS = MappingProxyType(
+    {"load": ("config",), "variant": ("config",), "weight_files": ("config",), "prepare": ()}
+)
 _OF_A_MODEL = ("warmup", "release", "memory_bytes")
 _OF_A_BACKEND = ("start", "stop", "register_config", "available")
 
