@@ -38,7 +38,7 @@ from anyload._load.process import Lock, process
 from anyload._load.requests import Request
 from anyload._load.resolver import Resolver
 from anyload._load.waiters import ThreadSeat
-from anyload.events import Event, Failed, Loaded
+from anyload.events import Cancelled, Discarded, Event, Failed, Loaded
 from anyload.testing import (
     FakeModel,
     Gate,
@@ -398,8 +398,8 @@ async def test_a_more_urgent_caller_joins_a_load_that_runs(gate: Gate) -> None:
         await settled(initializer)
 
 
-async def test_nobody_hears_the_end_of_a_load_that_nobody_wanted(gate: Gate) -> None:
-    """A load whose callers were all cancelled is neither Loaded nor Failed for the hooks."""
+async def test_a_load_that_nobody_wants_ends_as_cancelled_for_the_hooks(gate: Gate) -> None:
+    """It is neither Loaded nor Failed; so each load that was Queued has an end, and just one."""
     events = list[Event]()
     registry = registry_of(m=waits_at(gate), free=returns_at_once())
     async with (
@@ -417,7 +417,29 @@ async def test_nobody_hears_the_end_of_a_load_that_nobody_wanted(gate: Gate) -> 
         await arrived(Loaded, events)
         assert [event.model for event in of_type(Loaded, events)] == ["m"]
         assert of_type(Failed, events) == []
+        cancelled = await arrived(Cancelled, events)
+        assert (cancelled.model, cancelled.report.attempts) == ("free", ())
         assert initializer.statistics().cancelled == 1
+
+
+async def test_a_load_that_was_left_while_it_ran_is_cancelled_when_it_ends(gate: Gate) -> None:
+    """Its attempt ends as it would have; a model that it made is discarded."""
+    events = list[Event]()
+    registry = registry_of(m=waits_at(gate))
+    async with (
+        Initializer(registry, hooks=[events.append]) as initializer,
+        create_task_group() as tasks,
+    ):
+        caller = Caller(tasks, initializer, ModelConfig("m"))
+        await gate.entered()
+        await caller.cancel()
+        assert of_type(Cancelled, events) == []
+        gate.open()
+        await settled(initializer)
+        cancelled = await arrived(Cancelled, events)
+        assert [attempt.outcome for attempt in cancelled.report.attempts] == ["loaded"]
+        assert len(of_type(Discarded, events)) == 1
+        assert of_type(Loaded, events) == []
 
 
 # Reading

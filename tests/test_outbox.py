@@ -8,6 +8,7 @@ from anyload._load.outbox import Outbox, log_event
 from anyload.events import (
     Abandoned,
     AttemptEnded,
+    Cancelled,
     Discarded,
     Event,
     Failed,
@@ -48,6 +49,7 @@ LINES: list[tuple[Event, int, str]] = [
     ),
     (Loaded("m", 0.0, REPORT), logging.INFO, "loaded 'm' on GPU"),
     (Failed("m", 0.0, REPORT, "no backend"), logging.INFO, "could not load 'm': no backend"),
+    (Cancelled("m", 0.0, REPORT), logging.INFO, "nobody waits for 'm' any more"),
 ]
 
 

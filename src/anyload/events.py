@@ -2,7 +2,7 @@
 
 A hook is any callable that takes one event. Events of one initializer arrive in one global
 order, each exactly once, on whichever thread is at hand; a hook must not block. No event holds
-a model.
+a model. A load of which there is an event ends with one of `Loaded`, `Failed` and `Cancelled`.
 """
 
 from __future__ import annotations
@@ -100,6 +100,13 @@ class Failed(Event):
 
     report: LoadReport
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled(Event):
+    """The load ended, and all who waited for it had left; it may never have started."""
+
+    report: LoadReport
 
 
 @dataclass(frozen=True, slots=True)

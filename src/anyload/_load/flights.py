@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import count
 
 from ..errors import ClosedError, describe
-from ..events import AttemptEnded, Failed, Loaded, Queued
+from ..events import AttemptEnded, Cancelled, Failed, Loaded, Queued
 from ..reports import Attempt
 from .alarms import Alarms
 from .failures import again, closed, no_backend, saturated, stuck_loads, too_late
@@ -323,6 +323,8 @@ class Flights:
             self.outbox.put(Loaded(flight.model, now, report))
         elif flight.failure is not None:
             self.outbox.put(Failed(flight.model, now, report, describe(flight.failure())))
+        else:
+            self.outbox.put(Cancelled(flight.model, now, report))
 
     def _retire(self, flight: Flight) -> None:
         flight.phase = "settled"

@@ -13,6 +13,7 @@ from ..errors import LoadCancelled
 from ..events import (
     Abandoned,
     AttemptEnded,
+    Cancelled,
     Discarded,
     Event,
     Failed,
@@ -107,3 +108,5 @@ def log_event(event: Event) -> None:
             logger.info("loaded %r on %s", model, event.report.backend)
         case Failed():
             logger.info("could not load %r: %s", model, event.error)
+        case Cancelled():
+            logger.info("nobody waits for %r any more", model)
