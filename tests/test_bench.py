@@ -42,6 +42,11 @@ class Reads:
     def warmup(self):
         time.sleep(0.01)
 
+class Bare:
+    @classmethod
+    def load(cls, config):
+        return cls()
+
 class Raises:
     @classmethod
     def load(cls, config):
@@ -164,6 +169,21 @@ def test_bench_as_json_keeps_its_promise(project: Path, capsys: pytest.CaptureFi
     assert main([*argv[:-1], "--compare", "old.json", "--timeline", "b.html"]) == 0
     assert "figures have changed by more than noise." in capsys.readouterr().out
     assert "What has changed" in (project / "b.html").read_text(encoding="utf-8")
+
+
+def test_without_files_there_is_nothing_cold(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor a disk to speak of."""
+    (project / "bare.yml").write_text(
+        'modules: {bare: "bench_modules:Bare"}\nmodels: {a: {module_id: bare}}\n'
+    )
+    assert main(["bench", "bare.yml", "--repeats", "1", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert "cold_seconds" not in document["models"][0]["figures"]
+    assert list(document["bulks"][0]["makespans"]) == list(document["ideals"]) == ["warm"]
+    assert document["disk_speed"] is None
+    assert document["recommended"]["max_concurrent_loads"] == 1
 
 
 def test_what_the_modules_of_a_configuration_import_is_measured(

@@ -80,7 +80,8 @@ class Findings:
         boot: the first bulk of a process, imports included: how long it took, and figures of all
             models together; empty where none came to an end.
         bulks: all models, with each number of slots.
-        ideals: for ``cold`` and ``warm`` files, what no number of slots can beat.
+        ideals: for ``cold`` and ``warm`` files, what no number of slots can beat; empty where
+            models fail, alone or together.
         recommendation: how many loads at once; None where no bulk came to an end, and where models
             fail with every number.
         disk_speed: bytes a second, read one file after another; None where it was not measured.
@@ -128,6 +129,7 @@ def findings_of(
     models = tuple(_model_findings(model, ended, boots) for model, ended in alone.items())
     disk = _figure(one.disk_seconds for one in measured)
     advice = None if broken == set(alone) else _advice(measured, tried, lost, broken)
+    failed = _failed(models, bulks)
     taken: list[AloneSample | TogetherSample] = [*measured]
     taken += [one for ended in alone.values() for one in ended if isinstance(one, AloneSample)]
     return Findings(
@@ -136,12 +138,12 @@ def findings_of(
         boots[0].at_once if boots else 0,
         _boot_figures(boots),
         tried,
-        _ideals(models, disk, cores),
+        {} if failed else _ideals(models, disk, cores),
         advice,
         _figure(one.disk_bytes / one.disk_seconds for one in measured if one.disk_seconds),
         _figure(one.yardstick for one in taken),
         next((one for one in reversed(together) if isinstance(one, Unfinished)), None),
-        dict(sorted(_failed(models, bulks).items())),
+        dict(sorted(failed.items())),
         lost,
         _timelines(bulks, advice),
     )

@@ -63,7 +63,7 @@ async def measure_alone(source: str, name: str, model: str) -> AloneSample:
         released = footprint().memory
         cold = None
         not_cold = not_cold or make_cold(files)
-        if not not_cold:
+        if size_of(files) and not not_cold:
             values, _, cold = await load()
             release(values)
         values, _, warm = await load()
@@ -98,17 +98,17 @@ async def measure_bulk(
     """
     began, work = time.monotonic(), yardstick()
     bulks = Bulks(source, name, models)
-    not_cold = make_cold(bulks.files)
-    disk = None if not_cold else seconds_to_read(bulks.files)
+    not_cold, size = make_cold(bulks.files), size_of(bulks.files)
+    disk = seconds_to_read(bulks.files) if size and not not_cold else None
     not_cold = not_cold or make_cold(bulks.files)
     samples = [await bulks.load(bulks.configured, cold=not not_cold, boot=True)]
-    for slots, cold in product(at_once, (True, False)):
+    for slots, cold in product(at_once, (True, False) if size else (False,)):
         elapsed = time.monotonic() - began
         if elapsed + max(one.seconds for one in samples) > limit / 2:
             break
         if not (cold and make_cold(bulks.files)):
             samples.append(await bulks.load(slots, cold=cold, boot=False))
-    return TogetherSample(not_cold, disk, size_of(bulks.files), tuple(samples), work)
+    return TogetherSample(not_cold, disk, size, tuple(samples), work)
 
 
 def yardstick() -> float:

@@ -151,7 +151,10 @@ def facts(findings: Findings) -> Iterator[str]:
     for cache, ideal in sorted(findings.ideals.items()):
         parts = [f"longest model {seconds(ideal.longest)}", f"processor {seconds(ideal.cpu)}"]
         parts += [f"disk {seconds(ideal.disk)}"] if ideal.disk is not None else []
-        yield f"Ideal with {cache} files: {seconds(ideal.seconds)} ({', '.join(parts)})."
+        told = f"{seconds(ideal.seconds)} ({', '.join(parts)})"
+        yield f"Ideal with {cache} files, without limits: {told}."
+    if findings.bulks and findings.failed:
+        yield "There is no ideal to compare with, as not all models load."
     if findings.disk_speed is not None:
         yield f"The disk gives {size(findings.disk_speed.median)} a second, one file at a time."
     work = findings.yardstick
