@@ -53,7 +53,7 @@ def let_pass(initializer: Initializer, seconds: float) -> None:
 
 async def error_of_late(
     initializer: Initializer, model: Any, gate: Gate, **options: Any
-) -> AnyloadError:
+) -> Any:
     """Load, have its limit pass once it has come to the gate, and return what it ends with.
 
     A limit that is really short may be over before the thread has come anywhere.

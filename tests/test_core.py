@@ -543,17 +543,20 @@ async def test_load_gets_what_it_is_annotated_with(tmp_path: Path) -> None:
         await settled(initializer)
 
 
+@pytest.mark.parametrize("kind", [ValueError, SystemExit])
+@pytest.mark.parametrize("at", ["the call", "the look"])
 async def test_an_unusable_model_whose_release_raises_is_logged(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, kind: type[BaseException], at: str
 ) -> None:
     """A model of a foreign type stays that error when giving it back fails as well."""
 
-    class Foreign:
-        def release(self) -> None:
-            raise ValueError("cannot let go")
+    def refuse(model: object) -> None:
+        raise kind("cannot let go")
 
+    release = refuse if at == "the call" else property(refuse)
+    foreign = type("Foreign", (), {"release": release})()
     with caplog.at_level(logging.ERROR, "anyload"):
-        async with Initializer(registry_of(m=returns(Foreign()))) as initializer:
+        async with Initializer(registry_of(m=returns(foreign))) as initializer:
             error = await error_of(initializer, ModelConfig("m"))
             assert isinstance(error.__cause__, WrongTypeError)
             await settled(initializer)

@@ -89,6 +89,39 @@ class NoText(Exception):
         return 3  # type: ignore[return-value]  # noqa: PLE0307
 
 
+class LongText(str):
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        raise ZeroDivisionError
+
+    def __format__(self, spec: str) -> str:
+        raise ZeroDivisionError
+
+
+class TextOfItsOwn(Exception):
+    def __str__(self) -> str:
+        return LongText("no")
+
+
+class Nameless(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise ZeroDivisionError
+
+
+class OfNoName(Exception, metaclass=Nameless):
+    pass
+
+
+class CauseOfItsOwn(Exception):
+    __cause__ = __context__ = __traceback__ = property(lambda self: "text")
+
+
+class GroupOfItsOwn(ExceptionGroup[Exception]):
+    exceptions = ("text",)  # type: ignore[assignment]
+
+
 def chained() -> Exception:
     error = ValueError("outer")
     error.__cause__ = error.__context__ = KeyError("inner")
@@ -103,6 +136,13 @@ FAULTS: dict[str, tuple[Callable[[], BaseException], str]] = {
     "broken text": (BrokenText, "BrokenText: <its text could not be made: ZeroDivisionError>"),
     "exiting text": (ExitingText, "ExitingText: <its text could not be made: SystemExit>"),
     "no text": (NoText, "NoText: <its text could not be made: TypeError>"),
+    "a text of its own kind": (TextOfItsOwn, "TextOfItsOwn: no"),
+    "a name of its own kind": (OfNoName, "OfNoName"),
+    "causes of its own kind": (CauseOfItsOwn, "CauseOfItsOwn"),
+    "a group of its own kind": (
+        lambda: GroupOfItsOwn("one", [ValueError()]),
+        "GroupOfItsOwn: one (1 sub-exception)",
+    ),
     "cycle of causes": (chained, "ValueError: outer"),
     "group": (
         lambda: BaseExceptionGroup("both", [SystemExit(1), ValueError()]),
@@ -131,6 +171,23 @@ async def test_whatever_is_raised_is_reported_and_passed(model: str, fault: str)
     async with Initializer(registry, backend_priority=GPU_THEN_LOCAL) as initializer:
         assert type(await initializer.init(model)) is good
         await settled(initializer)
+
+
+async def test_what_fails_outside_of_a_load_ends_it_too(
+    model: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug of ours around a load costs its callers that load, and no slot and no thread."""
+
+    def run_turn(*args: object, **kwargs: object) -> None:
+        raise AttributeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("anyload._load.tasks.run_turn", run_turn)
+        async with Initializer(registry_of(m=returns_at_once())) as initializer:
+            error = await error_of(initializer, model)
+            assert [attempt.reason for attempt in error.attempts] == ["AttributeError: a bug"]
+            await settled(initializer)
+    assert "ended outside of it" in caplog.text
 
 
 async def test_a_huge_message_is_cut(model: str) -> None:

@@ -59,6 +59,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "one load",
         (
             "_load.__init__",
+            "_load.errands",
             "_load.alarms",
             "_load.stacks",
             "_load.keys",

@@ -19,7 +19,7 @@ import anyio
 import pytest
 from anyio import create_task_group, fail_after, sleep
 from calls import GPU_THEN_LOCAL
-from scenes import Caller, let_pass, model_on_disk, registry_of, registry_of_two
+from scenes import LIMIT, Caller, let_pass, model_on_disk, registry_of, registry_of_two
 
 from anyload import (
     ClosedError,
@@ -209,7 +209,7 @@ async def test_the_deadline_of_a_load_that_everybody_left_still_applies(
     gate: Gate, model: str
 ) -> None:
     """A load whose callers were all cancelled is abandoned at its limit, and frees its slot."""
-    options: dict[str, Any] = {"backend_priority": [{"type": "LOCAL", "timeout": SHORT}]}
+    options: dict[str, Any] = {"backend_priority": [{"type": "LOCAL", "timeout": LIMIT}]}
     async with (
         Initializer(registry_of(m=waits_at(gate)), **options) as initializer,
         create_task_group() as tasks,
@@ -217,6 +217,7 @@ async def test_the_deadline_of_a_load_that_everybody_left_still_applies(
         caller = Caller(tasks, initializer, model)
         await gate.entered()
         await caller.cancel()
+        let_pass(initializer, 2 * LIMIT)
         await until(rests_with(initializer, abandoned=1, running=0))
         assert initializer.statistics().free_slots == initializer.statistics().slots
         gate.open()

@@ -484,11 +484,18 @@ def describe(error: BaseException) -> str:
     An exception whose ``__str__`` is broken or endless is described all the same: what a module
     raises must not be able to break the report of it.
     """
+    name = _class_name(error)
     try:
-        message = str(error)
+        message = str.__str__(str(error))  # which may be of a class of its own
     except BaseException as broken:
-        message = f"<its text could not be made: {type(broken).__name__}>"
-    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
+        message = f"<its text could not be made: {_class_name(broken)}>"
+    text = f"{name}: {message}" if message else name
     if len(text) > LONGEST_TEXT:
         text = f"{text[:LONGEST_TEXT]}... ({len(text) - LONGEST_TEXT} more characters)"
     return text
+
+
+def _class_name(error: BaseException) -> str:
+    """Return the name of its class, whatever a metaclass would say."""
+    name: str = vars(type)["__name__"].__get__(type(error))
+    return name

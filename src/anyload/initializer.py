@@ -12,6 +12,7 @@ from ._load.call import current_turn
 from ._load.callers import Callers
 from ._load.core import Core
 from ._load.ending import Ending
+from ._load.errands import refuse_in_errand
 from ._load.figures import statistics
 from ._load.flight import Turn
 from ._load.inside import Inside
@@ -109,6 +110,7 @@ class Initializer:
         hooks: Sequence[Hook],
         admission: Admission | None,
     ) -> None:
+        _require_callable(hooks, admission)
         registry = extended(registry, config, source)
         self._choices = make_choices(registry, config, source)
         self._catalogue = make_catalogue(config)
@@ -162,7 +164,8 @@ class Initializer:
             LoadError: no backend could load it; every attempt is in it.
             LoadTimeoutError: ``load_timeout`` passed.
             SaturatedError: every slot is held by a load that is past its limit.
-            ReentrantLoadError: inside a load: it would wait for itself.
+            ReentrantLoadError: inside a load: it would wait for itself; or inside a ``prepare``,
+                a ``release`` or a backend's own methods, which must wait for no load.
             ClosedError: the initializer is closed.
         """
         require_priority(priority)
@@ -171,6 +174,7 @@ class Initializer:
             # A loop that is run inside a load. It has nothing better to do than to load here:
             # the thread and the slot are the parent's.
             return self._load_inside(parent, model, key, priority, load_kwargs, None)
+        refuse_in_errand(model)
         shared, begin = self._requests.for_one(model, key, priority, load_kwargs)
         return await self._callers.call(shared, begin, priority)
 
@@ -202,6 +206,7 @@ class Initializer:
         parent = current_turn()
         if parent is not None:
             return self._load_inside(parent, model, key, priority, load_kwargs, timeout)
+        refuse_in_errand(model)
         shared, begin = self._requests.for_one(model, key, priority, load_kwargs)
         return self._callers.call_sync(shared, begin, priority, timeout)
 
@@ -277,6 +282,7 @@ class Initializer:
     def _bulk(self, models: Iterable[Model], priority: int, kwargs: dict[str, Any]) -> BulkLoad:
         require_models(models)
         require_priority(priority)
+        refuse_in_errand("many models")
         request = self._requests.for_bulk(priority, kwargs)
         return BulkLoad(
             self._callers, self._inside, self._resolver.spelling, request, models, priority
@@ -374,3 +380,13 @@ class Initializer:
             self._ending.at_once()
         else:
             self.close()
+
+
+def _require_callable(hooks: Sequence[object], admission: object) -> None:
+    for hook in hooks:
+        if not callable(hook):
+            raise TypeError(f"a hook is called with each event, and {hook!r} cannot be called")
+    methods = ("may_start", "started", "ended") if admission is not None else ()
+    for name in methods:
+        if not callable(getattr(admission, name, None)):
+            raise TypeError(f"an admission has a method {name}, and {admission!r} has none")

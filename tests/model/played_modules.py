@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from anyload import Backend, LoadCancelled, ModelConfig, ModelNotFoundError, Registry
@@ -212,7 +212,13 @@ class PlayedResolver:
     def plan_at_once(self, config: ModelConfig) -> Plan:
         return self.plans[config.module_id]
 
-    def resolve(self, model: str, kwargs: Mapping[str, object], shared: bool) -> Resolved:
+    def resolve(
+        self,
+        model: str,
+        kwargs: Mapping[str, object],
+        shared: bool,
+        between: Callable[[], None] = lambda: None,
+    ) -> Resolved:
         try:
             self._stage.step()
         except ValueError as error:

@@ -461,8 +461,9 @@ class World:
         begun = self.dispatched[flight] if flight.clock_from_dispatch else flight.created
         over = [begun + (load.home.limits.load_timeout or math.inf)]
         if load.timeout is not None:
-            waited = self.blocked.get((flight, len(flight.attempts) - 1), 0.0)
-            waited = max(waited, self.blocked.get((flight, len(flight.attempts)), 0.0))
+            assert flight.plan is not None
+            position = flight.plan.steps.index(load.turn.candidate)
+            waited = self.blocked.get((flight, position), 0.0)
             over.append(load.entered + load.timeout - waited)
         if stall is not None and load.reported is not None:
             over.append(load.reported + stall)

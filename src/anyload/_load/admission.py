@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ..contracts import Admission
 from ..errors import describe
 from .flight import Flight
@@ -24,21 +22,21 @@ class Gatekeeper:
 
     def may_start(self, flight: Flight) -> bool:
         """Return whether a load may start now; not, where the admission raises."""
-        return bool(self._call(self._admission.may_start, flight))
+        return self._call("may_start", flight)
 
     def started(self, flight: Flight) -> None:
         """Tell it that a load has started."""
-        self._call(self._admission.started, flight)
+        self._call("started", flight)
 
     def ended(self, flight: Flight) -> None:
         """Tell it that a load's thread has left it."""
-        self._call(self._admission.ended, flight)
+        self._call("ended", flight)
 
-    def _call(self, method: Callable[..., object], flight: Flight) -> object:
+    def _call(self, name: str, flight: Flight) -> bool:
         assert flight.config is not None
         try:
-            return method(flight.config, flight.size)
+            return bool(getattr(self._admission, name)(flight.config, flight.size))
         except BaseException as error:
             # The transition that asks has decided other things already, which must be done.
-            self._outbox.warn(f"admission.{method.__name__} raised {describe(error)}")
-            return None
+            self._outbox.warn(f"admission.{name} raised {describe(error)}")
+            return False

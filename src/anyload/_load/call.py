@@ -122,7 +122,7 @@ def _load_from(files: Files, turn: Turn, config: ModelConfig, warmup: bool) -> R
     except BaseException as error:  # about the files: what the load raises is in its result
         if result is not None:
             _give_back(result.value)
-        return _failed(error, unfit=error if isinstance(error, AnyloadError) else None)
+        return failed(error, unfit=error if isinstance(error, AnyloadError) else None)
     assert result is not None
     try:
         return result
@@ -147,7 +147,7 @@ def _load(turn: Turn, config: ModelConfig, warmup: bool) -> Result:
     except BaseException as error:
         # SystemExit and KeyboardInterrupt included: what a module raises ends its attempt and
         # nothing more.
-        return _failed(error)
+        return failed(error)
 
 
 def _warm_up(warm: Callable[[], object], turn: Turn) -> None:
@@ -165,7 +165,8 @@ def _reached(turn: Turn, stage: Stage) -> None:
         turn.turns.inside.reached(turn, stage)
 
 
-def _failed(error: BaseException, unfit: AnyloadError | None = None) -> Result:
+def failed(error: BaseException, unfit: AnyloadError | None = None) -> Result:
+    """Return the result of a load that ended with an error; ``unfit`` is one about its files."""
     outcome: Outcome = "cancelled" if isinstance(error, LoadCancelled) else "raised"
     return Result(outcome, None, describe(error), error_stack(error), error, unfit)
 
@@ -187,12 +188,13 @@ def _require_type(value: Any, turn: Turn) -> None:
 
 def _give_back(value: Any) -> None:
     """Release a model that was loaded and then found unusable, where it was loaded."""
-    release = getattr(value, "release", None)
-    if callable(release) and not isinstance(value, type):
-        try:
+    try:
+        release = getattr(value, "release", None)
+        if callable(release) and not isinstance(value, type):
             release()
-        except Exception:
-            logger.exception("release of an unusable %s raised", type(value).__qualname__)
+    except BaseException:
+        # Whatever it is, SystemExit included: what made the model unusable is what is told.
+        logger.exception("release of an unusable %s raised", type(value).__qualname__)
 
 
 def _leave_event_loop() -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from ..contracts import Backend
-from ..errors import describe
 from ..events import Prepared, Preparing
 from ..registry import Implementation
 from ..reports import Attempt, Outcome, seconds
@@ -15,7 +14,7 @@ from .flight import Flight
 from .outbox import Outbox
 from .plan import Candidate, Choice
 from .process import Process
-from .stacks import error_stack, innermost_frame
+from .stacks import innermost_frame
 from .todo import Todo
 
 PreparationPhase = Literal["idle", "queued", "running", "hung", "done"]
@@ -63,6 +62,14 @@ class Preparation:
         self.thread_id = 0
         # The model whose load it was announced for; None where nobody hears of it.
         self.announced_for: str | None = None
+
+
+class Raised(NamedTuple):
+    """What a step raised, its text, and where."""
+
+    error: BaseException
+    text: str
+    stack: str
 
 
 class Waiting(Protocol):
@@ -231,7 +238,7 @@ class Preparations:
             at = preparation.started + self._timeout
             preparation.alarm = self._alarms.set(at, self._hangs, preparation)
 
-    def ended(self, preparation: Preparation, error: BaseException | None, todo: Todo) -> None:
+    def ended(self, preparation: Preparation, raised: Raised | None, todo: Todo) -> None:
         """A thread has left a step: those who waited for it go on, or to their next backend."""
         assert self._process.lock.mine()
         self.running.pop(preparation, None)
@@ -240,8 +247,8 @@ class Preparations:
         preparation.alarm = None
         self._process.import_ended(preparation)
         if preparation.announced_for is not None:
-            self._tell(preparation, preparation.announced_for, error)
-        if error is None:
+            self._tell(preparation, preparation.announced_for, raised.text if raised else "")
+        if raised is None:
             preparation.phase = "done"
             if self._stops_begun and preparation.starts is not None:
                 self._stop(preparation.starts)
@@ -251,13 +258,12 @@ class Preparations:
                 self._flights.prepared(flight, todo)
         else:
             preparation.phase = "idle"
-            reason = f"{preparation.what} raised {describe(error)}"
-            self._give_up(preparation, "raised", reason, todo, error)
+            reason = f"{preparation.what} raised {raised.text}"
+            self._give_up(preparation, "raised", reason, todo, raised)
         self._flights.changed_hands(todo)
 
-    def _tell(self, preparation: Preparation, model: str, error: BaseException | None) -> None:
+    def _tell(self, preparation: Preparation, model: str, reason: str) -> None:
         now = self._clock()
-        reason = "" if error is None else describe(error)
         took = now - preparation.started
         self._outbox.put(Prepared(model, now, preparation.what, took, reason))
 
@@ -303,10 +309,10 @@ class Preparations:
         outcome: Outcome,
         reason: str,
         todo: Todo,
-        error: BaseException | None = None,
+        raised: Raised | None = None,
     ) -> None:
         """End the attempt of each flight that waited for a step."""
-        stack = error_stack(error) if error is not None else None
+        error, stack = (raised.error, raised.stack) if raised is not None else (None, None)
         waiting, preparation.waiting = preparation.waiting, {}
         for flight in waiting:
             candidate = flight.candidate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from types import FrameType
+from typing import Any
 
 FRAMES = 12
 
@@ -20,7 +21,7 @@ def thread_stack(thread_id: int) -> str:
 
 def error_stack(error: BaseException) -> str:
     """Return the innermost frames an exception came through, newest last."""
-    return _lines(list(traceback.walk_tb(error.__traceback__))[-FRAMES:])
+    return _lines(list(traceback.walk_tb(_really(error, "__traceback__")))[-FRAMES:])
 
 
 def innermost_frame(thread_id: int) -> str:
@@ -42,10 +43,15 @@ def forget_frames(error: BaseException | None) -> None:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        traceback.clear_frames(current.__traceback__)
-        pending += [current.__cause__, current.__context__]
+        traceback.clear_frames(_really(current, "__traceback__"))
+        pending += [_really(current, "__cause__"), _really(current, "__context__")]
         if isinstance(current, BaseExceptionGroup):
-            pending += current.exceptions
+            pending += _really(current, "exceptions", BaseExceptionGroup)
+
+
+def _really(error: BaseException, name: str, cls: type[BaseException] = BaseException) -> Any:
+    """Return an attribute as Python itself has it, whatever the error's own class makes of it."""
+    return vars(cls)[name].__get__(error)
 
 
 def _lines(frames: list[tuple[FrameType, int]]) -> str:

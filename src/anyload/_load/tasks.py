@@ -8,15 +8,16 @@ from typing import Protocol
 
 from ..contracts import Backend
 from ..errors import ModelNotFoundError, describe
-from .call import run_turn
+from .call import failed, run_turn
+from .errands import errand
 from .flight import Flight, Known, Resolved, Turn
 from .flights import Flights
 from .prefetching import Prefetching
-from .preparations import Preparation, Preparations
+from .preparations import Preparation, Preparations, Raised
 from .read_ahead import free_memory, read_ahead
 from .releases import Release, Releases
 from .result import Result
-from .stacks import forget_frames
+from .stacks import error_stack, forget_frames
 from .todo import Todo
 from .turns import Turns
 
@@ -51,7 +52,13 @@ class LoadTask:
 
     def run(self) -> None:
         """Call ``load``."""
-        self._result = run_turn(self._turn, warmup=self._warmup)
+        try:
+            self._result = run_turn(self._turn, warmup=self._warmup)
+        except BaseException as error:
+            # What a load raises does not come out there. Should anything, then its callers must
+            # hear of it and its slot be free again.
+            logger.exception("the load of %r ended outside of it", self._turn.flight.model)
+            self._result = failed(error)
 
     def finish(self, todo: Todo) -> None:
         """Hand in the result."""
@@ -59,6 +66,7 @@ class LoadTask:
         assert result is not None
         del self._turn, self._result  # an error that is kept leads to the frame of run()
         self._turns.ended(turn, result, todo)
+        todo.dropped.append(turn)  # it leads to what its callers gave: load kwargs, free fields
 
 
 class ReadTask:
@@ -76,7 +84,8 @@ class ReadTask:
     def run(self) -> None:
         """Read from disk."""
         try:
-            self._found = self._resolve()
+            with errand(f"the lookup of {self._flight.model!r}"):
+                self._found = self._resolve()
         except Exception as error:
             forget_frames(error)
             self._found = error
@@ -134,24 +143,27 @@ class PrefetchTask:
 class PrepareTask:
     """Run a ``prepare``, or the ``start`` of a backend."""
 
-    __slots__ = ("_error", "_preparation", "_preparations")
+    __slots__ = ("_preparation", "_preparations", "_raised")
 
     def __init__(self, preparation: Preparation, preparations: Preparations) -> None:
         self._preparation = preparation
         self._preparations = preparations
-        self._error: BaseException | None = None
+        self._raised: Raised | None = None
 
     def run(self) -> None:
         """Call it."""
         try:
-            self._preparation.run()
+            with errand(self._preparation.what):
+                self._preparation.run()
         except BaseException as error:
-            self._error = error
             forget_frames(error)
+            # Described here: its text is made by somebody else's code, which has no place under
+            # the lock.
+            self._raised = Raised(error, describe(error), error_stack(error))
 
     def finish(self, todo: Todo) -> None:
         """Let those who waited go on, to the load or to the next backend."""
-        self._preparations.ended(self._preparation, self._error, todo)
+        self._preparations.ended(self._preparation, self._raised, todo)
 
 
 class ReleaseTask:
@@ -166,7 +178,8 @@ class ReleaseTask:
     def run(self) -> None:
         """Call its ``release`` and drop it."""
         try:
-            self._release.run()
+            with errand(f"the release of {self._release.model!r}"):
+                self._release.run()
         except BaseException:
             logger.exception("release of %r raised", self._release.model)
 
@@ -187,7 +200,8 @@ class StopTask:
     def run(self) -> None:
         """Call its ``stop``."""
         try:
-            self._backend.stop()
+            with errand(f"stop() of backend {self._backend.backend_type}"):
+                self._backend.stop()
         except BaseException:
             logger.exception("stop() of backend %s raised", self._backend.backend_type)
 
