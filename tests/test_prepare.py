@@ -3,17 +3,17 @@
 import logging
 import threading
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, ClassVar
 
 import anyio
 import pytest
 from anyio import create_task_group
-from calls import Calls, arrived, does, error_of
+from calls import Calls, arrived, does, error_of, of_type
 from scenes import registry_of
 
 from anyload import Backend, ClosedError, Initializer, LoadError, ModelConfig, Registry
-from anyload.events import Loaded
+from anyload.events import Loaded, Prepared
 from anyload.testing import (
     PATIENCE,
     FakeModel,
@@ -320,6 +320,19 @@ class TestBackend:
             assert kind.stopped == []
             await settled(initializer)
         assert kind.stopped == ["stopped"]
+
+    async def test_the_wait_for_each_step_counts(self) -> None:
+        """The time that a load has queued is its wait for the start, and then for the imports."""
+        events = list[Any]()
+        registry, _ = device(starting=staticmethod(lambda: sleep(SHORT)))
+        registry.module("m", "DEVICE")(prepares(lambda: None))
+        options: dict[str, Any] = {"backend_priority": [{"type": "DEVICE"}]}
+        async with Initializer(registry, hooks=[events.append], **options) as initializer:
+            await initializer.init(ModelConfig("m"))
+            report = (await arrived(Loaded, events)).report
+            await settled(initializer)
+        start, imports = of_type(Prepared, events)
+        assert start.seconds + imports.seconds <= report.queue_seconds <= report.total_seconds
 
     async def test_is_not_stopped_if_it_never_started(self) -> None:
         """A backend that nothing was loaded on is not stopped."""
