@@ -12,7 +12,7 @@ from .model_config import ModelConfig
 class Module(Protocol):
     """A class whose ``load`` makes a model. Nothing needs to inherit from this.
 
-    These may be added, and are found by name::
+    These may be added, and are found by name; like ``load``, none is async::
 
         exclusive_group: str            # loads of one group never overlap in the process
         holds_gil: bool                 # load keeps the GIL: one such load at a time
