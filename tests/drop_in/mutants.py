@@ -62,7 +62,7 @@ TELL = "model.set_load_backend(backend.wrapped)"
 MADE_WITH = 'model_config.get("model_backend", backend_types.LOCAL)'
 SUPPORTED = "elif made_with not in self._get_supported_load_backends(entry.impl_class):"
 RAISED = "return last.error if"
-CONTEXT = "raised.__context__ = context  #"
+CONTEXT = 'put(raised, "__context__", context)  #'
 CALLERS = "        self._callers = Callers(self._core)\n"
 METHODS = "    def init(self, model_config: ModuleConfig"
 
@@ -207,9 +207,9 @@ MUTANTS = {
 
 {METHODS.replace("init", "_init", 1)}""",
     ),
-    "loses_the_context": Mutant("_raising", CONTEXT, CONTEXT.replace("= context", "= None")),
+    "loses_the_context": Mutant("_raising", CONTEXT, CONTEXT.replace(" context)", " None)")),
     "replaces_the_context": Mutant("_raising", CONTEXT, "pass  #"),
-    "loses_what_is_handled": Mutant("_raising", "last.__context__ = handled  #", "pass  #"),
+    "loses_what_is_handled": Mutant("_raising", 'put(last, "__context__", handled)  #', "pass  #"),
     "compares_errors": Mutant(
         "_raising", "while id(last) not in chain:", "while last not in chain.values():"
     ),
