@@ -33,7 +33,7 @@ from typing import Any
 
 import pytest
 from anyio import CancelScope, create_task_group, fail_after
-from calls import Calls, does, error_of
+from calls import Calls, does
 from invariant_scene import (
     HOMES,
     MOST_ABANDONED,
@@ -44,7 +44,7 @@ from invariant_scene import (
     outcomes_of,
     play,
 )
-from scenes import Caller, registry_of, registry_of_two
+from scenes import LIMIT, Caller, error_of_late, let_pass, registry_of, registry_of_two
 
 from anyload import (
     AnyloadError,
@@ -113,7 +113,7 @@ async def test_i3_and_i9_every_thread_in_a_load_counts_once() -> None:
     async with (
         Initializer(
             registry,
-            backend_priority=[{"type": "GPU", "timeout": SHORT}, {"type": "LOCAL"}],
+            backend_priority=[{"type": "GPU", "timeout": LIMIT}, {"type": "LOCAL"}],
             max_concurrent_loads=3,
             max_abandoned_loads=1,
         ) as initializer,
@@ -127,9 +127,12 @@ async def test_i3_and_i9_every_thread_in_a_load_counts_once() -> None:
         Caller(tasks, initializer, ModelConfig("healthy"))
         await gate.entered()
         assert figures() == (1, 0, 0)
-        await initializer.init(ModelConfig("m"))
+        caller = Caller(tasks, initializer, ModelConfig("m"))
+        await gate.entered(2)
+        let_pass(initializer, 2 * LIMIT)
+        await caller.result()
         await until(lambda: figures() == (1, 0, 1))
-        await error_of(initializer, ModelConfig("m"))
+        await error_of_late(initializer, ModelConfig("m"), gate)
         assert figures() == (1, 1, 1)
         assert gate.inside == 3
         gate.open()

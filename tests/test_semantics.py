@@ -260,12 +260,14 @@ async def test_after_a_timed_out_attempt_the_next_backend_takes_the_slot(
 
     here = returns_at_once()
     options: dict[str, Any] = {
-        "backend_priority": [{"type": "GPU", "timeout": SHORT}, {"type": "LOCAL"}],
+        "backend_priority": [{"type": "GPU", "timeout": LIMIT}, {"type": "LOCAL"}],
         "max_concurrent_loads": 1,
     }
     registry = registry_of_two(Late, here)
     async with Initializer(registry, **options) as initializer, create_task_group() as tasks:
         callers = [Caller(tasks, initializer, model) for _ in range(2)]
+        await gate.entered()
+        let_pass(initializer, 2 * LIMIT)
         first, second = [await caller.result() for caller in callers]
         assert first is second
         assert type(first) is here

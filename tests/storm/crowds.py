@@ -92,7 +92,10 @@ async def _cancelled_on_asyncio(
         numbers = _few_keys(dice, min(WAVE, callers - begun))
         tasks = [asyncio.Task(storm.ask(number), loop=loop, **options) for number in numbers]
         for task in dice.sample(tasks, len(tasks)):
-            if dice.random() < 0.05:
+            pause = dice.random()
+            if pause < 0.01:
+                await storm.another_model()
+            elif pause < 0.05:
                 await asyncio.sleep(0)
             task.cancel()
         await asyncio.wait(tasks)
@@ -117,7 +120,10 @@ async def _cancelled_on_trio(storm: Storm, dice: random.Random, callers: int) ->
             for number, scope in zip(numbers, scopes, strict=True):
                 nursery.start_soon(ask, number, scope)
             for scope in dice.sample(scopes, len(scopes)):
-                if dice.random() < 0.05:
+                pause = dice.random()
+                if pause < 0.01:
+                    await storm.another_model()
+                elif pause < 0.05:
                     await trio.lowlevel.checkpoint()
                 scope.cancel()
 

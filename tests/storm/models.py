@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from anyload import AnyloadError, Initializer, ModelConfig, Registry
-from anyload.testing import FakeModel, at_rest
+from anyload.testing import FakeModel, at_rest, until
 
 MODEL = ModelConfig("m")
 BROKEN = 13
@@ -57,6 +57,11 @@ class Storm:
             self.ended("error")
         except TimeoutError:
             self.ended("cancelled")
+
+    async def another_model(self) -> None:
+        """Wait until one more model was made, or no more are to come."""
+        made = len(self.made)
+        await until(lambda: len(self.made) > made or not self.initializer.statistics().flights)
 
     def took(self, model: FakeModel) -> None:
         """Note that a caller has this model."""
