@@ -36,7 +36,8 @@ ONE_LOOP = ["-k", "not uvloop and not trio"]
 
 NEAREST = {
     "callers": ("core", "semantics"),
-    "core": ("core", "workers"),
+    "closing": ("closing", "core"),
+    "core": ("closing", "core", "workers"),
     "flight": ("core", "phases", "semantics"),
     "flights": ("core", "limits", "phases"),
     "inside": ("nested",),
