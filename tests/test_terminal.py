@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from anyload._bench.tables import MODEL_COLUMNS
 from anyload._children import Unfinished
 from anyload._tables import diagnosis_paragraph, flat, plain_table
 from anyload._terminal import progress, write_table
@@ -30,6 +31,28 @@ def test_a_name_forges_no_row_of_a_table(monkeypatch: pytest.MonkeyPatch) -> Non
     drawn = Terminal()
     write_table(drawn, ("model",), [(FORGED,)])
     assert SHOWN in drawn.getvalue()
+
+
+def test_a_table_that_has_no_room_is_told_in_paragraphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than with words cut short; what there is nothing of is left out."""
+    columns = ("model", "cold load", "warm load", "warm-up", "reason")
+    rows = [("mood", "0.41 s (0.39 to 0.52)", "20 ms", "-", "many words, as many as there are")]
+    drawn = {}
+    for width in (120, 80, 40):
+        monkeypatch.setenv("COLUMNS", str(width))
+        drawn[width] = Terminal()
+        write_table(drawn[width], columns, rows)
+    for width in (120, 80):
+        line = "│ mood  │ 0.41 s (0.39 to 0.52) │ 20 ms     │ -       │ many words, as"
+        assert line in drawn[width].getvalue()
+    assert drawn[40].getvalue() == (
+        "mood\n  cold load 0.41 s (0.39 to 0.52), warm\n  load 20 ms, reason many words, as many\n"
+        "  as there are\n"
+    )
+    monkeypatch.setenv("COLUMNS", "80")
+    bench = Terminal()
+    write_table(bench, MODEL_COLUMNS, [("mood", *["20.7 ms"] * 11)])
+    assert "cold load 20.7 ms, warm load 20.7 ms" in bench.getvalue()
 
 
 def test_a_long_cell_is_whole() -> None:

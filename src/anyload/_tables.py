@@ -137,6 +137,17 @@ def plain_table(columns: Row, rows: Sequence[Row]) -> str:
     )
 
 
+def paragraphs(columns: Row, rows: Sequence[Row], width: int) -> str:
+    """Return what is in a table for where there is no room for one: a paragraph for each row."""
+    return "\n".join(_paragraph(columns, row, width) for row in rows)
+
+
+def _paragraph(columns: Row, row: Row, width: int) -> str:
+    name, *cells = map(whole, row)
+    known = (f"{what} {cell}" for what, cell in zip(columns[1:], cells, strict=True) if cell != "-")
+    return "\n  ".join([name, *textwrap.wrap(", ".join(known), width - 2)])
+
+
 def load_document(
     config: str, outcomes: Sequence[LoadOutcome], abandoned: Iterable[StuckLoad], elapsed: float
 ) -> dict[str, Any]:

@@ -11,7 +11,11 @@ from importlib import import_module
 from itertools import count
 from typing import Any, TextIO
 
-from ._tables import Row, flat, plain_table, whole
+from ._tables import Row, flat, paragraphs, plain_table, whole
+
+BORDERS, WORDS = 3, 20
+"""How much room of a table the border of a column takes; how little is enough for a last column
+with more than a name or a figure in it."""
 
 
 @contextmanager
@@ -64,7 +68,8 @@ def write_line(out: TextIO, line: str) -> None:
 def write_table(out: TextIO, columns: Row, rows: Sequence[Row]) -> None:
     """Write a table, drawn where that can be seen."""
     if drawn_on(out):
-        _console(out).print(_drawn(columns, rows))
+        console = _console(out)
+        console.print(_drawn(console, columns, rows))
     else:
         out.write(plain_table(columns, rows) + "\n")
 
@@ -81,12 +86,22 @@ def _console(out: TextIO) -> Any:
     return Console(file=out, markup=False, emoji=False, highlight=False)
 
 
-def _drawn(columns: Row, rows: Sequence[Row]) -> Any:
+def _drawn(console: Any, columns: Row, rows: Sequence[Row]) -> Any:
+    from rich.cells import cell_len
     from rich.table import Table
+    from rich.text import Text
 
+    shown = [tuple(map(whole, row)) for row in rows]
+    *names_and_figures, words = zip(columns, *shown, strict=True)
+    room = console.width - BORDERS * len(columns) - 1
+    room -= sum(max(map(cell_len, cells)) for cells in names_and_figures)
+    if room < min(WORDS, max(map(cell_len, words))):
+        return Text(paragraphs(columns, rows, console.width))
     table = Table(*columns)
-    for row in rows:
-        table.add_row(*map(whole, row))
+    for column in table.columns[:-1]:
+        column.no_wrap = True
+    for row in shown:
+        table.add_row(*row)
     return table
 
 
@@ -98,11 +113,12 @@ def live_table(out: TextIO, columns: Row) -> Iterator[Callable[[Sequence[Row]], 
     """
     from rich.live import Live
 
+    console = _console(out)
     # What modules print stays where it goes.
     with Live(
-        console=_console(out), auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
     ) as live:
-        yield lambda rows: live.update(_drawn(columns, rows), refresh=True)
+        yield lambda rows: live.update(_drawn(console, columns, rows), refresh=True)
 
 
 @contextmanager
