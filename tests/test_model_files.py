@@ -215,7 +215,7 @@ class TestArchive:
             await gate.entered()
             await caller.cancel()
             gate.open()
-            await settled(initializer)
+            await until(lambda: bool(ended))
             assert (await initializer.init(archive)).held == MODEL
         assert ended == ["nobody waits for it"]
 
@@ -285,6 +285,40 @@ class TestArchive:
             plan = await initializer.plan(archive)
             assert "Other" in plan.candidates[0].implementation.name
             assert type(await initializer.init(archive)) is Other
+
+    async def test_nobody_waits_for_while_its_variant_is_told(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unpacking: Path
+    ) -> None:
+        """It is unpacked no further then, though no load has begun."""
+        gate, ended = Gate(), []
+
+        def slowly(*args: Any) -> None:
+            gate.enter()
+            try:
+                unpack(*args)
+            except LoadCancelled as error:
+                ended.append(str(error))
+                raise
+
+        class Varying(Reading):
+            @classmethod
+            def variant(cls, config: ModelConfig) -> type[FakeModel]:
+                return cls
+
+        monkeypatch.setattr("anyload._load.files.unpack", slowly)
+        archive = write_archive(tmp_path / "model.zip", MODEL)
+        async with (
+            Initializer(
+                registry_of(sentiment=Varying), archives={"directory": str(unpacking)}
+            ) as initializer,
+            create_task_group() as tasks,
+        ):
+            caller = Caller(tasks, initializer, archive)
+            await gate.entered()
+            await caller.cancel()
+            gate.open()
+            await until(lambda: bool(ended) and not os.listdir(unpacking))
+        assert ended == ["nobody waits for it"]
 
     async def test_a_bad_config(self, tmp_path: Path) -> None:
         """It is named by its place in the archive."""

@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,10 +58,17 @@ class PlainFiles:
         self._read = read
 
     @contextmanager
-    def opened(self, config: ModelConfig) -> Iterator[ModelConfig]:
+    def opened(
+        self, config: ModelConfig, between: Callable[[], object] | None = None
+    ) -> Iterator[ModelConfig]:
         """Yield the config once its files are found to be fit; for the time of the load.
 
         It reads all of them where there is a manifest, and looks at them again afterwards.
+
+        Args:
+            config: what is known of the model.
+            between: called from time to time, what it raises ends this; by default it is asked
+                whether the load that this belongs to is still wanted.
 
         Raises:
             IntegrityError: they are not, or they were changed meanwhile.
@@ -70,7 +77,7 @@ class PlainFiles:
         model = os.fspath(config)
         if self._care.strict:
             require_private(model)
-        stamps = _compared(model, self._care.manifests, self._read)
+        stamps = _compared(model, self._care.manifests, self._read, between or check_cancelled)
         yield config
         check_unchanged(stamps)
 
@@ -94,11 +101,17 @@ class PackedFiles:
         self._read = read
 
     @contextmanager
-    def opened(self, config: ModelConfig) -> Iterator[ModelConfig]:
+    def opened(
+        self, config: ModelConfig, between: Callable[[], object] | None = None
+    ) -> Iterator[ModelConfig]:
         """Yield the config of the unpacked model; the directory is gone afterwards.
 
         It belongs to the thread, which removes it when it really leaves the load, also if nobody
         waits for that any more.
+
+        Args:
+            config: what is known of the model.
+            between: as in `PlainFiles.opened`.
 
         Raises:
             UnsafeArchiveError: the archive is another one than was looked through.
@@ -110,7 +123,8 @@ class PackedFiles:
         if self._care.strict:
             require_private(archive)
         beside = "off" if self._care.manifests == "off" else "check"
-        stamps = _compared(archive, beside, self._read)
+        between = between or check_cancelled
+        stamps = _compared(archive, beside, self._read, between)
         care = replace(self._care, manifests=beside) if stamps else self._care
         # Nobody else may enter it. No finalizer removes it, as one of TemporaryDirectory would: a
         # forked child would run that too, while the load goes on in its parent.
@@ -122,21 +136,23 @@ class PackedFiles:
             unfinished = os.path.join(directory, "unfinished")
             finished = os.path.join(directory, stem(archive))
             os.mkdir(unfinished)
-            unpack(archive, self._care.limits, unfinished, check_cancelled)
+            unpack(archive, self._care.limits, unfinished, between)
             check_unchanged(stamps)
             os.rename(unfinished, finished)
             model = config.at(os.path.normpath(os.path.join(finished, self._base)))
-            with _naming(archive, finished), PlainFiles(care, {}).opened(model) as fit:
+            with _naming(archive, finished), PlainFiles(care, {}).opened(model, between) as fit:
                 yield fit
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def _compared(model: str, manifests: str, read: Mapping[str, Stamp]) -> dict[str, Stamp]:
+def _compared(
+    model: str, manifests: str, read: Mapping[str, Stamp], between: Callable[[], object]
+) -> dict[str, Stamp]:
     """Compare a model with its manifest, and return what each of its files was then."""
     manifest = manifest_path(model)
     if manifests != "off" and os.path.lexists(manifest):
-        stamps = check_manifest(model, manifest, check_cancelled)
+        stamps = check_manifest(model, manifest, between)
         check_unchanged(read)
         return stamps
     if manifests == "require":

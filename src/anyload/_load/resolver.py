@@ -174,7 +174,7 @@ class Resolver:
         unavailable = self._unavailable() if self._asked else {}
         if isinstance(source.files, PackedFiles) and self._registry.varies(config.module_id):
             # Which variant of a module it is for is to be told by its files.
-            with source.files.opened(config) as unpacked:
+            with source.files.opened(config, between) as unpacked:
                 plan = self._plan(unpacked, label, unavailable)
         else:
             plan = self._plan(config, label, unavailable)
