@@ -261,6 +261,19 @@ def test_ctrl_c_is_exit_code_130(project: Path, loop: str) -> None:
     assert b"Traceback" not in err
 
 
+def test_ctrl_c_while_the_command_line_is_imported_is_exit_code_130() -> None:
+    """That takes a moment; nothing is told but that."""
+    prelude = (
+        "class Interrupts:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'anyload.cli':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupts())"
+    )
+    done = run("load", "models.yml", prelude=prelude, expect=130)
+    assert (done.stdout, done.stderr) == ("", "interrupted\n")
+
+
 # plan
 
 

@@ -95,7 +95,7 @@ ERRORS: list[tuple[AnyloadError, dict[str, Any], str]] = [
         {"model": "x", "stuck": (STUCK,)},
         (
             "cannot load 'x': every slot is held by a load that is past its limit\n"
-            "  'y' on LOCAL, overdue for 90 s, in b.py:88 read_block\n"
+            "  'y' on LOCAL, overdue, running for 90 s, in b.py:88 read_block\n"
             "restart the process, or raise max_abandoned_loads to go on without those threads"
         ),
     ),
@@ -273,7 +273,7 @@ def test_a_report_says_what_came_of_it() -> None:
 
 def test_a_stuck_load_says_where_it_is() -> None:
     """Without a stack it says the rest."""
-    assert str(StuckLoad("y", "GPU", 0.5, True, "")) == "'y' on GPU, abandoned for 0.5 s"
+    assert str(StuckLoad("y", "GPU", 0.5, True, "")) == "'y' on GPU, abandoned, running for 0.5 s"
 
 
 # Bulk

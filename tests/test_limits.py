@@ -454,7 +454,7 @@ class TestSaturated:
                 (load,) = error.stuck
                 assert (load.model, load.backend, load.abandoned) == ("stuck", "LOCAL", False)
                 assert load.age > 0.1
-                assert "'stuck' on LOCAL, overdue for " in str(error)
+                assert "'stuck' on LOCAL, overdue, running for " in str(error)
                 assert ", in " in str(error)
             gate.open()
             await until(lambda: at_rest(initializer.statistics()))

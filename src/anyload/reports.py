@@ -162,7 +162,8 @@ class StuckLoad:
     def __str__(self) -> str:
         state = "abandoned" if self.abandoned else "overdue"
         where = f", in {innermost(self.stack)}" if self.stack else ""
-        return f"{quoted(self.model)} on {self.backend}, {state} for {seconds(self.age)}{where}"
+        told = f"{state}, running for {seconds(self.age)}"
+        return f"{quoted(self.model)} on {self.backend}, {told}{where}"
 
 
 @dataclass(frozen=True, slots=True)
