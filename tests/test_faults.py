@@ -262,6 +262,7 @@ async def test_a_fallback_that_gets_no_thread_is_an_error(
             ("LOCAL", "raised"),
         ]
         assert "no worker thread could be started" in error.attempts[1].reason
+        assert error.attempts[1].queue_seconds == 0.0  # no thread took it
         await until(has(initializer, free_slots=1, running=0))
         gate.open()
         await settled(initializer)

@@ -38,6 +38,7 @@ NEAREST = {
     "callers": ("core", "semantics"),
     "closing": ("closing", "core"),
     "core": ("closing", "core", "workers"),
+    "dispatch": ("core", "prefetching"),
     "flight": ("core", "phases", "semantics"),
     "flights": ("core", "limits", "phases"),
     "inside": ("nested",),
