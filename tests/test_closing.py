@@ -21,7 +21,7 @@ from scenes import registry_of
 from anyload import ClosedError, Initializer, LoadError, ModelConfig, Registry, check_cancelled
 from anyload._load import workers as worker_threads
 from anyload._load.workers import Worker, Workers
-from anyload.events import Abandoned, Event, Failed
+from anyload.events import Abandoned, AttemptEnded, Event, Failed
 from anyload.testing import (
     PATIENCE,
     Gate,
@@ -289,7 +289,10 @@ class TestAclose:
         registry.module("m", "GPU")(waits_at(gate))
         registry.module("m")(waits_at(fallback))
         backends = [{"type": "GPU", "timeout": 0.05}, {"type": "LOCAL"}]
-        initializer = Initializer(registry, backend_priority=backends, max_concurrent_loads=1)
+        events: list[Any] = []
+        initializer = Initializer(
+            registry, backend_priority=backends, max_concurrent_loads=1, hooks=[events.append]
+        )
         async with create_task_group() as tasks:
             calls = Calls(tasks)
             entrance.let_through()
@@ -302,6 +305,9 @@ class TestAclose:
         assert fallback.count == 0
         gate.open()
         await settled(initializer)
+        turns = [event.attempt for event in of_type(AttemptEnded, events)]
+        assert [turn.outcome for turn in turns] == ["timed_out", "cancelled"]
+        assert turns[1].reason == "nobody waits for it"
 
     async def test_with_every_slot_stuck_already(self) -> None:
         """What was abandoned before the close is returned without waiting for the grace."""
@@ -327,6 +333,22 @@ class TestAclose:
         with anyio.fail_after(20):
             await initializer.aclose(grace=0.1)
         hang.open()
+        await settled(initializer)
+
+    async def test_with_a_prepare_that_it_does_not_wait_for(self, gate: Gate) -> None:
+        """A thread that a close has left in a module's code is one that holds up the process."""
+        prepare = classmethod(lambda cls: gate.enter())
+        initializer = Initializer(registry_of(m=returns_at_once(prepare=prepare)))
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("m", initializer, ModelConfig("m"))
+            await gate.entered()
+            assert not initializer._core.has_stuck_threads
+            await initializer.aclose(grace=0)
+            assert type(await calls.result("m")) is ClosedError
+            assert initializer._core.has_stuck_threads
+            gate.open()
+        await until(lambda: not initializer._core.has_stuck_threads)
         await settled(initializer)
 
     async def test_waits_for_a_release_that_has_yet_to_begin(self) -> None:
