@@ -266,7 +266,7 @@ class TestAclose:
             calls = Calls(tasks)
             calls.start("m", initializer, ModelConfig("m"))
             await gate.entered()
-            tasks.start_soon(initializer.aclose, 30.0)
+            tasks.start_soon(initializer.aclose, 1000.0)  # nobody waits for that
             await until(lambda: "closed" in repr(initializer))
             gate.open()
             assert type(await calls.result("m")) is ClosedError
