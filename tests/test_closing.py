@@ -270,8 +270,10 @@ class TestAclose:
             await until(lambda: "closed" in repr(initializer))
             gate.open()
             assert type(await calls.result("m")) is ClosedError
-        assert gate.count == 1
         await settled(initializer)
+        assert gate.count == 1
+        figures = initializer.statistics()
+        assert (figures.loaded, figures.failed, figures.cancelled) == (0, 1, 0)
 
     async def test_no_next_backend_whose_thread_is_on_its_way(
         self, gate: Gate, monkeypatch: pytest.MonkeyPatch
