@@ -345,10 +345,10 @@ class TestAclose:
             calls = Calls(tasks)
             calls.start("m", initializer, ModelConfig("m"))
             await gate.entered()
-            assert not initializer._core.has_stuck_threads
+            before = initializer._core.has_stuck_threads
             await initializer.aclose(grace=0)
             assert type(await calls.result("m")) is ClosedError
-            assert initializer._core.has_stuck_threads
+            assert (before, initializer._core.has_stuck_threads) == (False, True)
             gate.open()
         await until(lambda: not initializer._core.has_stuck_threads)
         await settled(initializer)

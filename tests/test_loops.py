@@ -12,13 +12,30 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio import create_task_group
 from anyio.lowlevel import current_token
-from calls import does
+from calls import Calls, does
 from scenes import registry_of
 
 from anyload import Initializer, ModelConfig, Registry
-from anyload._load.waiters import AsyncSeat, Bell
+from anyload._load.waiters import PER_EVENT, AsyncSeat, Bell, Cohort
 from anyload.testing import Gate, at_rest, returns_at_once, settled, until, waits_at
+
+
+async def test_many_callers_are_woken_in_portions(gate: Gate) -> None:
+    """Callers who would stall their loop if one event woke them all have several."""
+    async with (
+        Initializer(registry_of(m=waits_at(gate))) as initializer,
+        create_task_group() as tasks,
+    ):
+        calls, callers = Calls(tasks), PER_EVENT + 1
+        for number in range(callers):
+            calls.start(str(number), initializer, ModelConfig("m"), key="k")
+        await until(lambda: initializer.statistics().waiters == callers)
+        (flight,) = initializer._core.flights.live
+        assert [seat.joined for seat in flight.seats if isinstance(seat, Cohort)] == [PER_EVENT, 1]
+        gate.open()
+        await settled(initializer)
 
 
 def test_loops_and_threads_share_one_load() -> None:
