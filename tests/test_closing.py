@@ -15,8 +15,8 @@ import anyio
 import pytest
 from anyio import create_task_group
 from anyio.lowlevel import checkpoint
-from calls import Calls, arrived, does, error_of, of_type, two_backends
-from scenes import registry_of
+from calls import GPU_THEN_LOCAL, Calls, arrived, does, error_of, of_type, two_backends
+from scenes import registry_of, registry_of_two
 
 from anyload import ClosedError, Initializer, LoadError, ModelConfig, Registry, check_cancelled
 from anyload._load import workers as worker_threads
@@ -274,6 +274,30 @@ class TestAclose:
         assert gate.count == 1
         figures = initializer.statistics()
         assert (figures.loaded, figures.failed, figures.cancelled) == (0, 1, 0)
+
+    async def test_no_next_backend_that_has_to_wait(self, gate: Gate) -> None:
+        """After a close began, a load that fails does not wait for the group of its next turn."""
+        held = Gate()
+
+        def fails(config: ModelConfig) -> None:
+            gate.enter()
+            raise ValueError("no")
+
+        registry = registry_of_two(does(fails), returns_at_once(exclusive_group="g"))
+        registry.module("holder")(waits_at(held, exclusive_group="g"))
+        initializer = Initializer(registry, backend_priority=GPU_THEN_LOCAL)
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("holder", initializer, ModelConfig("holder"))
+            calls.start("m", initializer, ModelConfig("m"))
+            await held.entered()
+            await gate.entered()
+            tasks.start_soon(initializer.aclose, 1000.0)
+            await until(lambda: "closed" in repr(initializer))
+            gate.open()
+            assert type(await calls.result("m")) is ClosedError
+            held.open()
+        await settled(initializer)
 
     async def test_no_next_backend_whose_thread_is_on_its_way(
         self, gate: Gate, monkeypatch: pytest.MonkeyPatch
