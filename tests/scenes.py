@@ -51,9 +51,7 @@ def let_pass(initializer: Initializer, seconds: float) -> None:
         core.clock = clock
 
 
-async def error_of_late(
-    initializer: Initializer, model: Any, gate: Gate, **options: Any
-) -> Any:
+async def error_of_late(initializer: Initializer, model: Any, gate: Gate, **options: Any) -> Any:
     """Load, have its limit pass once it has come to the gate, and return what it ends with.
 
     A limit that is really short may be over before the thread has come anywhere.

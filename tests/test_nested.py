@@ -540,6 +540,34 @@ class TestReentry:
             assert len(errors) == 1
             assert initializer.statistics().loaded == 3
 
+    async def test_over_one_of_two_things_that_a_load_needs(self) -> None:
+        """A load that needs a group and the lane waits for both holders, of which none may wait."""
+        site, gate, hold = Site(), Gate(), Gate()
+        errors = list[ReentrantLoadError]()
+
+        def asks_for(name: str) -> None:
+            gate.enter()
+            try:
+                site.inner(name)
+            except ReentrantLoadError as error:
+                errors.append(error)
+
+        site.module("holder", hold.enter, exclusive_group="x")
+        site.module("a", lambda: asks_for("in y"), holds_gil=True)
+        site.module("b", lambda: asks_for("both"), exclusive_group="y")
+        site.module("in y", lambda: None, exclusive_group="y")
+        site.module("both", lambda: None, exclusive_group="x", holds_gil=True)
+        async with site.opens() as initializer, create_task_group() as tasks:
+            for name in ("holder", "a", "b"):
+                tasks.start_soon(site.outer, name)
+            await hold.entered()
+            await gate.entered(2)
+            gate.open()
+            await until(lambda: bool(errors))
+            assert set(errors[0].chain) in ({"a", "in y", "both"}, {"b", "both", "in y"})
+            hold.open()
+            await settled(initializer)
+
     async def test_across_initializers(self) -> None:
         """A cycle over two initializers is found too."""
         one, other, gate = Site(), Site(), Gate()

@@ -17,23 +17,21 @@ def claim(flight: Flight, parent: Turn, flights: Flights, turns: Turns) -> Turn 
     Raises:
         ReentrantLoadError: waiting for it would close a cycle of loads that wait for each other.
     """
-    obstacle = _obstacle(flight, parent, flights)
-    if flight.phase == "queued" and obstacle is None:
+    if flight.phase == "queued" and not _obstacles(flight, parent, flights):
         return turns.begin(flight, parent)
     _refuse_cycle(flight, parent, flights)
     return None
 
 
-def _obstacle(flight: Flight, parent: Turn | None, flights: Flights) -> Holder | None:
-    """Return whose thread has to come to an end, or further, before a flight can go on."""
-    if flight.phase == "running":
-        return flight.turn
+def _obstacles(flight: Flight, parent: Turn | None, flights: Flights) -> list[Holder]:
+    """Return whose threads have to come to an end, or further, before a flight can go on: all."""
+    if flight.turn is not None and flight.phase == "running":
+        return [flight.turn]
     if flight.phase != "queued":
-        return None
-    if flight.predecessors:
-        return flight.predecessors[0]
+        return []
     root = parent.root if parent else None
-    return flights.process.obstacle(flight.candidate.resources, root)
+    holders = flights.process.obstacles(flight.candidate.resources, root)
+    return [*flight.predecessors, *holders]
 
 
 def _refuse_cycle(flight: Flight, parent: Turn, flights: Flights) -> None:
@@ -42,12 +40,10 @@ def _refuse_cycle(flight: Flight, parent: Turn, flights: Flights) -> None:
     pending = [flight]
     while pending:
         current = pending.pop()
-        obstacle = _obstacle(current, parent if current is flight else None, flights)
-        if obstacle is None:
-            continue
-        if obstacle.root is parent.root:
-            raise ReentrantLoadError(flight.model, (parent.flight.model, *trail[current]))
-        for awaited in obstacle.root.awaited():
-            if awaited not in trail:
-                trail[awaited] = (*trail[current], awaited.model)
-                pending.append(awaited)
+        for obstacle in _obstacles(current, parent if current is flight else None, flights):
+            if obstacle.root is parent.root:
+                raise ReentrantLoadError(flight.model, (parent.flight.model, *trail[current]))
+            for awaited in obstacle.root.awaited():
+                if awaited not in trail:
+                    trail[awaited] = (*trail[current], awaited.model)
+                    pending.append(awaited)

@@ -132,6 +132,12 @@ class Process:
                 found = found or holder
         return found
 
+    def obstacles(self, resources: tuple[str, ...], root: Holder | None) -> list[Holder]:
+        """Return the turns of other threads that hold any of these."""
+        assert self.lock.mine()
+        holders = map(self._holders.get, resources)
+        return [one for one in holders if one is not None and one.root is not root]
+
     def hold(self, resources: tuple[str, ...], holder: Holder) -> None:
         """Give it what its own thread does not hold yet; there must be no obstacle."""
         assert self.lock.mine()
