@@ -93,7 +93,9 @@ def _run(options: argparse.Namespace, sources: Path) -> int:
     run = Run(sources, limits, until, Remembered(options.resume, sources))
     if options.words:
         rules = [rule for rule in rules if any(word in str(rule) for word in options.words)]
-    kinds = {"of the rules": [] if options.no_rules else rules, "that mutmut made": made}
+    kinds = {"that mutmut made": made}
+    if not options.no_rules:
+        kinds = {"of the rules": rules, **kinds}
     failed = False
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("fork")) as pool:
         for kind, mutants in kinds.items():
