@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interrupting import interrupt
 
 from anyload.cli import main
 
@@ -266,8 +266,7 @@ def test_ctrl_c_ends_the_bench_and_its_process(project: Path) -> None:
     )
     while not (project / "hung").exists():
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = interrupt(process)
     assert (process.returncode, out) == (130, b"")
     assert b"interrupted" in err
     with pytest.raises(ProcessLookupError):
@@ -310,8 +309,7 @@ def test_an_interrupted_load_is_drawn_too(loop: str, project: Path) -> None:
     )
     while not (project / "hung").exists():
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = interrupt(process)
     assert (process.returncode, out) == (130, b""), err
     names = {one["name"] for one in events_of(project / "t.json") if one["ph"] == "X"}
     assert "abandoned: stuck" in names

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interrupting import interrupt
 
 from anyload.cli import main
 
@@ -253,8 +253,7 @@ def test_ctrl_c_is_exit_code_130(project: Path, loop: str) -> None:
     )
     assert process.stderr is not None
     assert process.stderr.readline() == b"hung\n"
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = interrupt(process)
     assert process.returncode == 130
     assert out == b""
     assert b"interrupted" in err

@@ -724,7 +724,7 @@ class TestExit:
             atexit.register(print, "atexit")
             async def main():
                 initializer = Initializer(
-                    registry, backend_priority=[{{"type": "LOCAL", "timeout": 0.1}}]
+                    registry, backend_priority=[{{"type": "LOCAL", "timeout": 1.0}}]
                 )
                 try:
                     await initializer.init(ModelConfig("hangs"))

@@ -17,7 +17,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio import create_task_group, fail_after, sleep
+from anyio import create_task_group, fail_after
 from calls import GPU_THEN_LOCAL
 from scenes import LIMIT, Caller, let_pass, model_on_disk, registry_of, registry_of_two
 
@@ -303,7 +303,7 @@ async def test_time_in_the_queue_is_not_time_in_the_load(gate: Gate, tmp_path: P
     registry = registry_of(blocker=waits_at(gate))
     registry.module("m", "GPU")(returns_at_once())
     options: dict[str, Any] = {
-        "backend_priority": [{"type": "GPU", "timeout": 2 * SHORT}, {"type": "LOCAL"}],
+        "backend_priority": [{"type": "GPU", "timeout": LIMIT}, {"type": "LOCAL"}],
         "max_concurrent_loads": 1,
     }
     async with Initializer(registry, **options) as initializer, create_task_group() as tasks:
@@ -311,7 +311,7 @@ async def test_time_in_the_queue_is_not_time_in_the_load(gate: Gate, tmp_path: P
         await gate.entered()
         queued = Caller(tasks, initializer, model_on_disk(tmp_path))
         await until(rests_with(initializer, queued=1))
-        await sleep(4 * SHORT)
+        let_pass(initializer, 2 * LIMIT)
         gate.open()
         await blocker.result()
         await queued.result()
