@@ -27,7 +27,7 @@ from anyload import (
     ModelNotFoundError,
 )
 from anyload._load.flight import Flight
-from anyload._load.requests import Requests
+from anyload._load.requests import BulkRequests, Requests
 from anyload._load.resolver import Resolver
 from anyload.testing import (
     FakeModel,
@@ -319,7 +319,20 @@ async def test_a_bulk_that_comes_just_after_a_name_was_read_has_its_model_once(
         if flight.model == names.link and told.count == 0:
             told.enter()
 
+    joined, read, join = Gate(), Resolver.resolve, BulkRequests.joined
+
+    def resolve(resolver: Resolver, model: Any, *args: Any, **kwargs: Any) -> Any:
+        if model == names.path:
+            joined.enter()
+        return read(resolver, model, *args, **kwargs)
+
+    def has_joined(requests: BulkRequests, *args: Any) -> None:
+        join(requests, *args)
+        joined.open()
+
     monkeypatch.setattr(Requests, "_tell", tell)
+    monkeypatch.setattr(Resolver, "resolve", resolve)
+    monkeypatch.setattr(BulkRequests, "joined", has_joined)
     names.reading.open()
     async with (
         Initializer(registry_of(m=module)) as initializer,
