@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -100,3 +102,83 @@ def test_the_command_line_has_a_line_for_each_model(
         assert not [line for line in shown.splitlines() if line.startswith("ERROR")]
         assert "\x1b" not in shown
     sys.modules.pop("odd_modules", None)
+
+
+# Where the result goes
+
+
+PLAIN = """
+class Plain:
+    device = "cpü"
+
+    @classmethod
+    def load(cls, config):
+        return cls()
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A directory with a catalogue of one model."""
+    (tmp_path / "plain.py").write_text(PLAIN, encoding="utf-8")
+    text = '{"modules": {"m": "plain:Plain"}, "models": {"a": {"module_id": "m"}}}'
+    (tmp_path / "models.yml").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def in_a_shell(project: Path, line: str, **environ: str) -> tuple[int, str, str]:
+    """Run a line in which ``$LOAD`` loads the catalogue; return its exit code and its output."""
+    load = f"{sys.executable} -W error -m anyload load models.yml"
+    done = subprocess.run(
+        ["sh", "-c", line.replace("$LOAD", load)],
+        cwd=project,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="nothing is full here")
+@pytest.mark.parametrize("form", ["", "--json"])
+def test_a_result_that_cannot_be_written_is_refused(project: Path, form: str) -> None:
+    """With one line, and the exit code that says so."""
+    code, _, err = in_a_shell(project, f"$LOAD {form} > /dev/full")
+    assert code == 2
+    assert err.endswith("error: the result cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("form", ["", "--json"])
+def test_a_reader_that_has_gone_is_told_nothing(project: Path, form: str) -> None:
+    """It wanted no more; the exit code is that of an interrupt."""
+    code, out, _ = in_a_shell(project, f"{{ $LOAD {form}; echo $? >&3; }} 3>code | true; cat code")
+    assert (code, out) == (0, "130\n")
+
+
+def test_streams_that_are_closed(project: Path) -> None:
+    """What would go there goes nowhere; the rest is as it is."""
+    code, out, err = in_a_shell(project, "$LOAD >&-")
+    assert (code, out) == (0, "")
+    assert "a: loaded on LOCAL" in err
+    code, out, err = in_a_shell(project, "$LOAD 2>&-")
+    assert (code, err) == (0, "")
+    assert "1 of 1 models loaded" in out
+
+
+def test_a_terminal_that_has_not_all_letters(project: Path) -> None:
+    """What cannot be shown is escaped."""
+    code, out, _ = in_a_shell(project, "$LOAD", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert code == 0
+    assert "cp\\xfc" in out
+
+
+def test_a_directory_that_is_gone(project: Path) -> None:
+    """Nothing can be found from there."""
+    line = "mkdir gone && cd gone && rmdir ../gone && $LOAD"
+    code, _, err = in_a_shell(project, line)
+    assert code == 2
+    assert err.endswith("error: the current directory is gone: No such file or directory\n")

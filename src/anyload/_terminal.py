@@ -11,6 +11,7 @@ from importlib import import_module
 from itertools import count
 from typing import Any, TextIO
 
+from ._files import Refusal
 from ._tables import Row, flat, paragraphs, plain_table, whole
 
 BORDERS, WORDS = 3, 20
@@ -28,13 +29,27 @@ def stdout_reserved() -> Iterator[TextIO]:
         return
     stdout.flush()
     own = os.dup(1)
-    with open(own, "w", encoding=stdout.encoding, errors=stdout.errors) as result:
+    # Names and figures of others go out in whatever encoding there is.
+    with open(own, "w", encoding=stdout.encoding, errors="backslashreplace") as result:
         os.dup2(2, 1)
         try:
             with redirect_stdout(sys.stderr):
                 yield result
         finally:
             os.dup2(own, 1)
+
+
+def open_closed_streams() -> None:
+    """Have what is written to a stream that was closed at the start go nowhere."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            stream = open(number, "w", closefd=False, encoding="utf-8")  # noqa: SIM115  # it stays
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
 
 
 def tell(text: str) -> None:
@@ -44,8 +59,7 @@ def tell(text: str) -> None:
 
 def write_json(out: TextIO, document: dict[str, Any]) -> None:
     """Write a document as a person or a program reads it."""
-    json.dump(document, out, indent=2)
-    out.write("\n")
+    write_line(out, json.dumps(document, indent=2))
 
 
 def write_line(out: TextIO, line: str) -> None:
@@ -53,25 +67,36 @@ def write_line(out: TextIO, line: str) -> None:
 
     Raises:
         BrokenPipeError: who read it has gone.
+        Refusal: it cannot be written.
     """
-    try:
+    with _reaching(out):
         out.write(line + "\n")
+
+
+@contextmanager
+def _reaching(out: TextIO) -> Iterator[None]:
+    """Have what is written in here out when it ends."""
+    try:
+        yield
         out.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # What is still in the buffer goes nowhere, and is no error again when it is closed.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, out.fileno())
         os.close(nowhere)
-        raise
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise Refusal(f"the result cannot be written: {error.strerror}") from error
 
 
 def write_table(out: TextIO, columns: Row, rows: Sequence[Row]) -> None:
     """Write a table, drawn where that can be seen."""
     if drawn_on(out):
         console = _console(out)
-        console.print(_drawn(console, columns, rows))
+        with _reaching(out):
+            console.print(_drawn(console, columns, rows))
     else:
-        out.write(plain_table(columns, rows) + "\n")
+        write_line(out, plain_table(columns, rows))
 
 
 def drawn_on(out: TextIO) -> bool:

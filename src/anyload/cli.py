@@ -40,7 +40,7 @@ from ._tables import (
     plan_rows,
     whole,
 )
-from ._terminal import progress, stdout_reserved, tell, write_json, write_table
+from ._terminal import open_closed_streams, progress, stdout_reserved, tell, write_json, write_table
 from ._watching import Changes, showing, watch
 from .bench import turned
 from .bulk import LoadOutcome
@@ -70,23 +70,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: by argparse, after ``--help`` and for arguments that cannot be used.
     """
     args = arguments(argv)
+    open_closed_streams()
     with stdout_reserved() as out:
         code = _run(args, out)
-        out.flush()
         if argv is None:
             exit_process(code)
     return code
 
 
 def _run(args: argparse.Namespace, out: TextIO) -> int:
-    _find_modules_here()
     try:
+        _find_modules_here()
         if args.examine is not None or args.measure is not None:
             return _be_part(args, out)
         command = {"load": _load, "plan": _plan, "doctor": _doctor, "bench": _bench}[args.command]
         for path in filter(None, (args.timeline, args.trace)):
             require_writable(path)
         return command(args, out)
+    except BrokenPipeError:  # nobody reads it any more, and nobody has to be told
+        return INTERRUPTED
     except KeyboardInterrupt:
         tell("interrupted")
         return INTERRUPTED
@@ -334,7 +336,10 @@ def _refusing() -> Iterator[None]:
 
 def _find_modules_here() -> None:
     """Let the configuration name modules in the current directory, as ``python -m`` does."""
-    here = os.getcwd()
+    try:
+        here = os.getcwd()
+    except OSError as error:
+        raise Refusal(f"the current directory is gone: {error.strerror}") from error
     if not sys.flags.safe_path and here not in sys.path:
         sys.path.insert(0, here)
 
