@@ -49,6 +49,7 @@ test: $(VENV)/.test  ## run the tests on asyncio, uvloop and trio
 torture: $(VENV)/.test  ## run the large sizes of the tests of concurrency, minutes each
 	MODEL_RUNS=1500 MODEL_STEPS=60 $(RUN) pytest $(TEMP) tests/model tests/keeping/test_keeper_histories.py
 	$(RUN) tests.simulation --seeds 200
+	$(RUN) tests.simulation --seeds 200 --repository
 	$(RUN) tests.storm
 	FUZZ=3000 $(RUN) pytest $(TEMP) tests/fuzz
 
@@ -62,8 +63,8 @@ repeat: $(VENV)/.test  ## run the tests of concurrency again and again, and see 
 soak: $(VENV)/.test  ## live like a server, on each loop in turn, and see that nothing grows: SECONDS=600
 	MALLOC_ARENA_MAX=1 $(RUN) tests.soak $(SECONDS)
 
-simulation: $(VENV)/.test  ## play a seed of the simulation again, and print what happens: SEED=1234
-	$(RUN) tests.simulation $(SEED)
+simulation: $(VENV)/.test  ## play a seed of the simulation again, and print what happens: SEED=1234, ARGS=--repository
+	$(RUN) tests.simulation $(SEED) $(ARGS)
 
 frameworks: $(FRAMEWORKS_VENV)/.frameworks  ## run the tests of the adapters, with the frameworks
 	HF_HUB_OFFLINE=1 $(FRAMEWORKS_VENV)/bin/python -m pytest $(TEMP) tests/frameworks $(ARGS)

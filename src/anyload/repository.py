@@ -246,7 +246,7 @@ class ModelRepository:
             if version is entry.current:
                 version = self._core.wishes.preload(name, todo)
         await become(self._core, version, over)
-        if version.report is None:
+        if version.report is None or version.doomed:  # it did not come, or went at once
             raise why_not(version)
 
     def pin(self, name: str) -> None:

@@ -66,6 +66,8 @@ class PlayedLoads:
         self.queued: dict[Order, None] = {}
         self.running: dict[Order, None] = {}
         self.lost: list[Order] = []
+        # Models that came after their limit and are on their way out, and what loaded them.
+        self.late: dict[object, Order] = {}
         self.landing: dict[Order, None] = {}
         self.releasing: dict[Version, None] = {}
         self.put_off: list[Callable[[Todo], None]] = []
@@ -254,6 +256,22 @@ class World:
         with self.step():
             self.rooms.ended(order)
 
+    def come_late(self, order: Order) -> object:
+        """A thread that was lost leaves its load with a model, which nobody can use."""
+        self.loads.lost.remove(order)
+        late = object()
+        self.loads.late[late] = order
+        with self.step():
+            self.rooms.ended(order)
+            self.rooms.late(late, order)
+        return late
+
+    def late_is_gone(self, late: object) -> None:
+        """A late model has been released."""
+        del self.loads.late[late]
+        with self.step():
+            self.rooms.gone(late)
+
     def next_attempt(self, order: Order) -> None:
         """An attempt fails, and the next one is queued."""
         del self.loads.running[order]
@@ -354,10 +372,10 @@ class World:
         held = [*tables.active, *tables.draining, *tables.releasing]
         for device, limit in budget.limits.items():
             whole = sum(version.sizes.get(device, 0) for version in held)
-            for order in {*tables.orders, *self.loads.lost}:
+            for order in {*tables.orders, *self.loads.lost, *self.loads.late.values()}:
                 need = (order.need or {}).get(device, 0)
-                # A thread that is lost, and the one at work or its model on the way.
-                lost = self.loads.lost.count(order)
+                # A lost thread or its late model, and the one at work or its model on the way.
+                lost = self.loads.lost.count(order) + list(self.loads.late.values()).count(order)
                 busy = order in self.loads.running or order in self.loads.landing
                 whole += need * (lost + busy)
             assert whole <= budget.used(device), "what there is is put down"
@@ -428,6 +446,8 @@ class World:
             before = len(self.events), len(self.loads.lost)
             for order in list(self.loads.lost):
                 self.leave_thread(order)
+            for late in list(self.loads.late):
+                self.late_is_gone(late)
             for version in list(self.loads.releasing):
                 self.release(version)
             for order in sorted(self.loads.queued, key=lambda order: order.rank):

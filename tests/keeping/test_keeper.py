@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from typing import Any
 
 import pytest
@@ -76,6 +77,24 @@ class TestRank:
         w.leave(e)
         w.run_out()
         assert w.house.counts.loads == 4
+
+    def test_one_behind_passes_once_something_is_on_its_way_out(self) -> None:
+        """What goes by itself is as good as free for the first: one behind need not wait for it."""
+        w = World({"cpu": 10})
+        for name, memory in {"x": 3, "y": 3, "i": 1, "first": 6, "second": 4, "last": 1}.items():
+            w.add(name, keep_alive=5.0 if name == "i" else math.inf, memory=memory)
+        w.ask("x")
+        w.start(w.order("x"))
+        w.land(w.order("x"))
+        w.load("y")
+        w.load("i")
+        for name in ("first", "second", "last"):
+            w.ask(name)
+            assert not w.start(w.order(name))
+        asked = w.loads.asked_again
+        w.pass_time(5.0)  # "y" is on its way out for the first already, and now "i" goes too
+        assert w.loads.asked_again > asked
+        assert w.start(w.order("last"))
 
     def test_priority_goes_first(self) -> None:
         """A higher priority has the room though it came later; a joiner raises it."""
@@ -164,6 +183,25 @@ class TestAttempts:
         assert w.budget.used("cpu") == 3
         w.leave_thread(order)
         assert w.budget.used("cpu") == 0
+
+    def test_a_late_model_takes_its_share_with_it(self) -> None:
+        """The next attempt waits until the model of a lost one is gone, or has room beside it."""
+        w = World({"cpu": 10})
+        w.add("a", memory=6)
+        asker = w.ask("a")
+        order = w.order("a")
+        assert w.start(order)
+        w.lose(order)
+        late = w.come_late(order)
+        assert w.budget.used("cpu") == 6
+        assert not w.start(order)
+        w.leave(asker)  # it has begun: it runs to its end all the same
+        assert w.phase(order.version) == "waiting"
+        w.late_is_gone(late)
+        assert w.budget.used("cpu") == 0
+        assert w.start(order)
+        w.land(order)
+        assert w.budget.used("cpu") == 6
 
     def test_a_load_that_has_begun_is_not_refused(self) -> None:
         """A load that lost a thread waits for memory past memory_timeout: it has limits."""
@@ -374,6 +412,19 @@ class TestSwaps:
         w.land(first)
         assert w.phase(first.version) == "releasing"
         w.check()
+
+    def test_what_the_old_one_holds_says_nothing_of_the_new_one(self) -> None:
+        """One that lands after the catalogue has changed is no measure of what is there now."""
+        w = World({"cpu": 20})
+        w.add("a", memory=4)
+        w.ask("a")
+        old = w.order("a")
+        w.start(old)
+        new = w.swap("a", memory=6).order
+        assert new is not None
+        w.land(old)
+        assert w.start(new)
+        assert w.budget.used("cpu") == 10
 
     def test_the_first_fails(self) -> None:
         """If the one that is loading fails, who waits gets the new version."""

@@ -143,6 +143,16 @@ class Histories(RuleBasedStateMachine):
     def leave_thread(self, number: int) -> None:
         self.world.leave_thread(pick(self.world.loads.lost, number))
 
+    @precondition(lambda self: self.world.loads.lost)
+    @rule(number=picks)
+    def come_late(self, number: int) -> None:
+        self.world.come_late(pick(self.world.loads.lost, number))
+
+    @precondition(lambda self: self.world.loads.late)
+    @rule(number=picks)
+    def late_is_gone(self, number: int) -> None:
+        self.world.late_is_gone(pick(list(self.world.loads.late), number))
+
     @precondition(lambda self: self.world.loads.releasing)
     @rule(number=picks)
     def release(self, number: int) -> None:

@@ -843,6 +843,27 @@ class TestSwapping:
             await b.give_back()
             await until(lambda: models.status("a").version == "3")
 
+    async def test_overtaken_while_it_loads(self) -> None:
+        """A new version that lands when another one is to come has not taken over: it says so."""
+        shelf, errors = Shelf(), list[ModelUnavailableError]()
+        async with shelf.repository("a") as models, create_task_group() as tasks:
+            await models.load("a")
+            shelf.load_gate = Gate()
+
+            async def first() -> None:
+                with pytest.raises(ModelUnavailableError) as caught:
+                    await models.swap("a")
+                errors.append(caught.value)
+
+            tasks.start_soon(first)
+            await shelf.load_gate.entered()
+            tasks.start_soon(models.swap, "a")
+            await until(lambda: models.statistics().loading == 2)
+            shelf.load_gate.open()
+            await until(lambda: bool(errors))
+            assert "another version is to come instead" in str(errors[0])
+        await emptied(models)
+
     async def test_what_is_not_loaded(self) -> None:
         """A swap of what is not loaded is a load."""
         shelf = Shelf()

@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from .keeping import play as keeping
 from .play import REQUESTS, play
 from .world import make_models
 
@@ -17,13 +18,17 @@ def main() -> int:
     parser.add_argument("seeds", nargs="*", type=int, help="which seeds; their traces are printed")
     parser.add_argument("--seeds", dest="many", type=int, default=0, help="how many, from 0")
     parser.add_argument("--requests", type=int, default=REQUESTS, help="how many for each seed")
+    parser.add_argument("--repository", action="store_true", help="play one that keeps models")
     options = parser.parse_args()
     began, failed, steps, seconds = time.monotonic(), [], 0, 0.0
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         make_models(root)
         for seed in (*options.seeds, *range(options.many)):
-            played = play(seed, root, size=options.requests)
+            if options.repository:
+                played = keeping.play(seed, size=options.requests)
+            else:
+                played = play(seed, root, size=options.requests)
             steps += played.steps
             seconds += played.seconds
             if seed in options.seeds:
@@ -32,7 +37,8 @@ def main() -> int:
             if played.wrong:
                 failed.append(seed)
                 print(f"seed {seed} failed:", *played.wrong[:10], sep="\n  ")
-                print(f"again: make simulation SEED={seed}")
+                args = " ARGS=--repository" if options.repository else ""
+                print(f"again: make simulation SEED={seed}{args}")
     number = len(options.seeds) + options.many
     print(
         f"{number} seeds of {options.requests} requests, {steps} steps of threads, "

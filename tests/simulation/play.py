@@ -10,10 +10,10 @@ import random
 import traceback
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from unittest import mock
 
 import trio
@@ -58,14 +58,34 @@ class Played:
     seed: int
     trace: list[str]
     wrong: list[str]
-    requests: list[Request]
     steps: int
     seconds: float
+    requests: list[Request] = field(default_factory=list)
 
     @property
     def digest(self) -> str:
         """A hash of all that happened, in order."""
         return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()
+
+
+class Wrongs(Protocol):
+    """Checks that have noted what is wrong."""
+
+    wrong: list[str]
+
+
+class Plays(Protocol):
+    """What plays one seed."""
+
+    machine: Machine
+
+    @property
+    def world(self) -> World: ...
+
+    @property
+    def checks(self) -> Wrongs: ...
+
+    def play(self) -> None: ...
 
 
 class Player:
@@ -247,6 +267,13 @@ def play(
 ) -> Played:
     """Play a seed, with models that `make_models` has made below a directory."""
     player = Player(seed, root, size, calm=calm, cancelled=cancelled)
+    played = see(player, seed)
+    played.requests = player.requests
+    return played
+
+
+def see(player: Plays, seed: int) -> Played:
+    """Have a player play its seed, and return what was seen of it."""
     collecting = gc.isenabled()
     gc.disable()  # when it comes by is no function of the seed
     try:
@@ -256,14 +283,8 @@ def play(
         if collecting:
             gc.enable()
     wrong = [*player.checks.wrong, *player.machine.complaints, *logged, *crash]
-    return Played(
-        seed,
-        player.world.trace,
-        wrong,
-        player.requests,
-        player.machine.steps,
-        player.machine.now(),
-    )
+    machine = player.machine
+    return Played(seed, player.world.trace, wrong, machine.steps, machine.now())
 
 
 def _crash_of(call: Callable[[], object]) -> list[str]:

@@ -142,9 +142,9 @@ class Thread:
         self,
         machine: Machine,
         target: Callable[..., object],
-        args: Iterable[Any],
         name: str,
         daemon: bool,
+        args: Iterable[Any] = (),
     ) -> None:
         assert daemon, f"{name} would keep the process from ending"
         self._machine = machine
@@ -152,7 +152,7 @@ class Thread:
         self._args = tuple(args)
 
     def start(self) -> None:
-        self._machine.spawn(lambda: self._target(*self._args), owner=self._args[0])
+        self._machine.spawn(lambda: self._target(*self._args), owner=next(iter(self._args), None))
         self._machine.switch()
 
 

@@ -104,8 +104,9 @@ class Keeper:
         self._house.rooms.budget.hold(version, version.sizes)
         self._house.counts.loads += 1
         entry.failures.forget()
-        entry.measured.pop(version.place, None)
-        entry.measured[version.place] = version.sizes
+        if entry.describes(version):
+            entry.measured.pop(version.place, None)
+            entry.measured[version.place] = version.sizes
         entry.load_seconds = report.load_seconds
         self._house.tables.active[version] = None
         self._house.move(version, "active")

@@ -105,6 +105,10 @@ class Entry:
         """Return another version of it, or another try at the same."""
         return Version(self, config, kept)
 
+    def describes(self, version: Version) -> bool:
+        """Return whether the catalogue still says what it said of a version when it was made."""
+        return version.config is self.config and version.kept.memory == self.kept.memory
+
     def again(self, version: Version) -> Version:
         """Return another instance of a version that is loaded; it bears the same name."""
         other = Version(self, version.config, version.kept)
@@ -212,6 +216,7 @@ class Order:
         "alarm",
         "before",
         "config",
+        "entered",
         "landing",
         "left",
         "left_out",
@@ -250,9 +255,11 @@ class Order:
         self.need: Sizes | None = None
         # Threads that are in an attempt of it, those past their limit included; and how many times
         # it has what it needs. That is never less, and until it has an outcome it gets no less:
-        # a thread that ends may be a late one, or the one whose model is on its way.
+        # a thread that ends may be a late one, or the one whose model is on its way. A late model
+        # takes its share with it.
         self.threads = 0
         self.shares = 0
+        self.entered = False
         # Whether its outcome is on its way to the keeper, or is there; and whether it was left.
         self.landing = False
         self.settled = False
@@ -279,7 +286,7 @@ class Order:
     @property
     def begun(self) -> bool:
         """Whether it has entered a thread at any time: from then on it runs to its end."""
-        return self.shares > 0 or self.landing
+        return self.entered or self.landing
 
 
 class Tables:

@@ -95,6 +95,7 @@ class Rooms:
     def started(self, order: Order) -> None:
         """An attempt has started: what it needs is its from now on."""
         assert self._process.lock.mine()
+        order.entered = True
         order.threads += 1
         order.version.entry.threads += 1
         order.shares = max(order.shares, order.threads)
@@ -124,6 +125,9 @@ class Rooms:
         """A model of a load has come after its limit, and is being released."""
         assert self._process.lock.mine()
         assert order.need is not None
+        # What its thread had is the model's now. The next attempt cannot take that over as well.
+        order.shares = max(order.threads, order.shares - 1)
+        self._put_down(order)
         self.budget.hold(model, order.need)
 
     def gone(self, model: object) -> None:

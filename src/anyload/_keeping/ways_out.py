@@ -102,6 +102,7 @@ class WaysOut:
         self._house.move(version, "releasing", reason)
         self._house.tables.releasing[version] = None
         self._house.loads.release(version, todo)
+        self._house.rooms.look_soon()  # what it will give back lets others pass already
 
     def released(self, version: Version, todo: Todo) -> None:
         """A version is gone, and what it held is free."""

@@ -1,0 +1,197 @@
+"""Plays a seed of the repository: clients on trio and in threads, in virtual time."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import trio
+from trio._core import _run as trio_run
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from anyload import ModelRepository
+from anyload._keeping.catalogue import Catalogue
+from anyload._keeping.core import KeepingCore
+from anyload._keeping.records import Entry, Version
+from anyload._load.process import Process
+from anyload.events import Event, StateChanged
+
+from ..fibers import Machine, on_tick
+from ..play import REQUESTS, TOO_LONG, Played, Wrong, see
+from ..requests import FOR_EVER
+from ..threads import Thread, in_fibers, own_process
+from .catalogue import BUDGET, catalogue
+from .checks import MAX_COOL_DOWN, Checks
+from .clients import Clients
+from .requests import SPAN, draw
+from .world import TIMEOUT, KeptWorld
+
+OPTIONS: dict[str, Any] = {
+    "backend_priority": [
+        {"type": "GPU", "timeout": TIMEOUT},
+        {"type": "LOCAL", "timeout": 3 * TIMEOUT},
+    ],
+    "max_concurrent_loads": 3,
+    "max_abandoned_loads": 2,
+    "load_timeout": 12.0,
+}
+KEEPING: dict[str, Any] = {
+    "budget": BUDGET,
+    "keep_alive": 1.0,
+    "memory_timeout": 6.0,
+    "max_queued": 4,
+    "cool_down": 1.0,
+    "max_cool_down": MAX_COOL_DOWN,
+    "upgrade_interval": 5.0,
+}
+
+
+class SwitchingList(list[None]):
+    """The leases of a version: they are counted without a lock, so others may go in between."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__()
+        self._machine = machine
+
+    def _switch(self) -> None:
+        for _ in range(4):
+            self._machine.switch()
+
+    def append(self, item: None) -> None:
+        """Add a lease."""
+        self._switch()
+        super().append(item)
+        self._switch()
+
+    def pop(self, *place: Any) -> None:
+        """Remove a lease."""
+        self._switch()
+        super().pop(*place)
+        self._switch()
+
+
+@contextmanager
+def keeping_in_fibers(machine: Machine, process: Process, jitter: random.Random) -> Iterator[None]:
+    """Have a repository that is made inside live on fibers too, with dice that are seeded."""
+
+    class SwitchingVersion(Version):
+        __slots__ = ()
+
+        def __init__(self, entry: Entry, config: Any, kept: Any) -> None:
+            super().__init__(entry, config, kept)
+            self.out = SwitchingList(machine)
+
+    threads = SimpleNamespace(Thread=partial(Thread, machine))
+    with (
+        in_fibers(machine, process),
+        mock.patch("anyload._keeping.core.process", process),
+        mock.patch("anyload._keeping.records.Version", SwitchingVersion),
+        mock.patch("anyload._keeping.waiting.threading", threads),
+        mock.patch("anyload.repository.KeepingCore", partial(KeepingCore, jitter=jitter.random)),
+        mock.patch("anyload.repository.Catalogue", partial(Catalogue, jitter=jitter.random)),
+    ):
+        yield
+
+
+class Player:
+    """Plays one seed.
+
+    Args:
+        seed: what everything is drawn from.
+        size: how many requests.
+    """
+
+    def __init__(self, seed: int, size: int) -> None:
+        self._dice = random.Random(f"repository {seed}")
+        self._clock = MockClock()
+        self.machine = Machine(self._dice.getrandbits(32), self._clock)
+        self.world = KeptWorld(self.machine, seed)
+        self.requests = draw(self._dice.getrandbits(32), size)
+
+    def play(self) -> None:
+        """Play it."""
+        dice = self._dice
+        order = random.Random(dice.getrandbits(32))
+        how = {
+            **KEEPING,
+            "eviction": dice.choice(["lru", "cost", "largest"]),
+            "swap": dice.choice(["refuse", "recreate"]),
+            "minimum_stay": dice.choice([0.0, 0.5]),
+        }
+        first = catalogue()
+        with (
+            keeping_in_fibers(self.machine, own_process(), random.Random(dice.getrandbits(32))),
+            mock.patch.object(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
+            mock.patch.object(trio_run, "_r", order),
+        ):
+            self._models = ModelRepository(
+                self.world.registry(),
+                hooks=[self._hear],
+                clock=self.machine.now,
+                models=first["models"],
+                repository={**how, **first["repository"]},
+                **OPTIONS,
+            )
+            self.checks = Checks(self.machine, self.world, self._models, self.requests)
+            self._clients = Clients(
+                self.machine, self.world, self.checks, self._models, self.requests
+            )
+            self.machine.after_step = self.checks.after_step
+            try:
+                trio.run(self._main, clock=self._clock)
+            finally:
+                self.machine.end()
+
+    async def _main(self) -> None:
+        async with trio.open_nursery() as machinery:
+            machinery.start_soon(self.machine.run)
+            machinery.start_soon(self._keep_time)
+            async with trio.open_nursery() as clients:
+                for request in self.requests:
+                    clients.start_soon(self._clients.ask, request)
+                clients.start_soon(self._close, on_tick(SPAN * self._dice.uniform(0.8, 1.0)))
+                await self._clients.all_ended.wait()
+            self.world.let_go()
+            await trio.sleep(20)
+            self.checks.at_the_end()
+            machinery.cancel_scope.cancel()
+
+    async def _keep_time(self) -> None:
+        """Let time pass when nothing else can happen, and look at how things stand before that."""
+        while True:
+            await wait_all_tasks_blocked()
+            self.checks.when_quiet()
+            ahead = trio.lowlevel.current_statistics().seconds_to_next_deadline
+            if math.isinf(ahead) or self.machine.now() > TOO_LONG:
+                self.checks.stands_still()
+            if self.checks.wrong:
+                raise Wrong
+            self._clock.jump(ahead)
+
+    def _hear(self, event: Event) -> None:
+        self.checks.hear(event)
+        if isinstance(event, StateChanged):
+            self.world.note("event", event.model, event.version, event.phase, event.reason)
+        else:
+            self.world.note("event", event.model, type(event).__name__)
+
+    async def _close(self, at: float) -> None:
+        await trio.sleep_until(at)
+        grace = self._dice.choice([0.0, 0.5, 3.0, 10.0])
+        patience = self._dice.choice([FOR_EVER, FOR_EVER, 1.0])
+        self.world.note("closes", grace, patience)
+        self.checks.closing = True
+        with trio.move_on_after(patience):
+            await self._models.aclose(grace)
+        self.world.note("closed")
+
+
+def play(seed: int, *, size: int = REQUESTS) -> Played:
+    """Play a seed."""
+    return see(Player(seed, size), seed)
