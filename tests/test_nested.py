@@ -568,6 +568,31 @@ class TestReentry:
             hold.open()
             await settled(initializer)
 
+    async def test_of_two_that_wait_for_one_load(self) -> None:
+        """Each holds a half of what that load needs: the second to wait for it must not."""
+        site, gate = Site(), Gate()
+        errors = list[ReentrantLoadError]()
+
+        def asks() -> None:
+            gate.enter()
+            try:
+                site.inner("both")
+            except ReentrantLoadError as error:
+                errors.append(error)
+
+        site.module("a", asks, exclusive_group="x")
+        site.module("b", asks, holds_gil=True)
+        site.module("both", lambda: None, exclusive_group="x", holds_gil=True)
+        async with site.opens() as initializer, create_task_group() as tasks:
+            for name in ("a", "b"):
+                tasks.start_soon(site.outer, name)
+            await gate.entered(2)
+            gate.open()
+            await settled(initializer)
+            assert len(errors) == 1
+            assert errors[0].chain[1:] == ("both", "both")
+            assert initializer.statistics().loaded == 3
+
     async def test_across_initializers(self) -> None:
         """A cycle over two initializers is found too."""
         one, other, gate = Site(), Site(), Gate()

@@ -103,21 +103,21 @@ class View:
 
     def in_a_circle(self, worker: Worker, flight: Flight) -> bool:
         """Return whether a thread that waited for a flight would wait for itself."""
-        seen: set[Flight] = set()
-        pending = [flight]
+        seen: set[tuple[Flight, Worker]] = set()
+        pending = [(flight, worker)]
         while pending:
-            current = pending.pop()
-            seen.add(current)
+            current, own = pending.pop()
+            seen.add((current, own))
             threads: set[object] = set()
             if current.phase == "running" and current.turn is not None:
                 threads = {self.entered.get(current.turn)}
             elif current.phase == "queued":
-                threads = self.blockers(current, worker if current is flight else None)
+                threads = self.blockers(current, own)
             if worker in threads:
                 return True
             for other, waits in self.waits:
-                if other in threads and waits.seat.flight not in seen:
-                    pending.append(waits.seat.flight)
+                if other in threads and (waits.seat.flight, other) not in seen:
+                    pending.append((waits.seat.flight, other))
         return False
 
 
