@@ -593,6 +593,25 @@ class TestReentry:
             assert errors[0].chain[1:] == ("both", "both")
             assert initializer.statistics().loaded == 3
 
+    async def test_who_holds_two_things_is_waited_for_once(self) -> None:
+        """A load that waits for both of them is in no circle with whoever holds both, and waits."""
+        site, hold = Site(), Gate()
+        site.module("holder", hold.enter, exclusive_group="y")
+        site.module("a", lambda: site.inner("in y"), exclusive_group="x", holds_gil=True)
+        site.module("b", lambda: site.inner("both"))
+        site.module("in y", lambda: None, exclusive_group="y")
+        site.module("both", lambda: None, exclusive_group="x", holds_gil=True)
+        async with site.opens() as initializer, create_task_group() as tasks:
+            tasks.start_soon(site.outer, "holder")
+            await hold.entered()
+            tasks.start_soon(site.outer, "a")
+            await until(lambda: initializer.statistics().queued == 1)
+            tasks.start_soon(site.outer, "b")
+            await until(lambda: initializer.statistics().queued == 2)
+            hold.open()
+            await settled(initializer)
+            assert initializer.statistics().loaded == 5
+
     async def test_across_initializers(self) -> None:
         """A cycle over two initializers is found too."""
         one, other, gate = Site(), Site(), Gate()
