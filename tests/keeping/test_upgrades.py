@@ -45,7 +45,7 @@ class Card:
     def module(self, plain: type[Kept]) -> type[Kept]:
         card = self
 
-        class OnCard(plain):  # type: ignore[valid-type, misc]
+        class OnCard(plain):  # type: ignore[valid-type, misc]  # a class, known at run time
             @classmethod
             def load(cls, config: ModelConfig) -> Any:
                 card.gate.enter()
