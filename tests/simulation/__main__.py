@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from .keeping import play as keeping
-from .play import REQUESTS, play
+from .play import play
+from .stage import REQUESTS
 from .world import make_models
 
 

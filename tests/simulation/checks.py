@@ -17,12 +17,13 @@ from anyload.events import Failed, Loaded
 from anyload.testing import at_rest
 
 from .fibers import Fiber, Machine
+from .onlooker import Onlooker
 from .requests import FOR_EVER, SINGLE, Request
 from .threads import SwitchingProcessLock
 from .world import BACKENDS, NAMED_TWICE, Visit, World
 
 
-class Checks:
+class Checks(Onlooker):
     """Looks at a world, and at the cores of its initializers.
 
     Args:
@@ -39,8 +40,7 @@ class Checks:
         homes: Mapping[str, Initializer],
         requests: Sequence[Request],
     ) -> None:
-        self._machine = machine
-        self._world = world
+        super().__init__(machine, world)
         self._homes = homes
         self._requests = requests
         self._cores: dict[str, Core] = {home: each._core for home, each in homes.items()}
@@ -52,18 +52,10 @@ class Checks:
         self._closed: set[str] = set()
         # Those who waited when it was quiet: of others one cannot tell whether they have joined.
         self._seated: set[Request] = set()
-        self.wrong: list[str] = []
-
-    def expect(self, holds: bool, what: str) -> None:
-        """Note what is wrong, unless it holds."""
-        if not holds:
-            self.wrong.append(f"at {self._machine.now():.4f}: {what}")
-            self._world.note("WRONG:", what)
 
     # After every step
 
     def after_step(self) -> None:
-        """Look at what must hold whenever the lock is free."""
         inside: Counter[Any] = Counter()
         roots: dict[str, set[Turn]] = {home: set() for home in self._homes}
         for visit in self._world.visits:
@@ -135,7 +127,6 @@ class Checks:
     # When nothing moves
 
     def when_quiet(self) -> None:
-        """Look at what must hold when everybody waits for time to pass."""
         with self._lock.taken():
             self._when_quiet()
 
@@ -264,7 +255,6 @@ class Checks:
     # At the end
 
     def at_the_end(self) -> None:
-        """Look at what must hold when everything has come back."""
         for home, initializer in self._homes.items():
             figures = initializer.statistics()
             self.expect(at_rest(figures), f"I14: {home} is not at rest: {figures}")
@@ -287,10 +277,8 @@ class Checks:
         left = [fiber for fiber in self._machine.alive if fiber.owner is not None]
         self.expect(not left, f"I15: {len(left)} threads are left")
 
-    def stands_still(self) -> None:
-        """Say what nothing happens to any more."""
-        waiting = [str(request) for request in self._requests if request.ended_at == FOR_EVER]
-        self.expect(False, f"nothing will happen any more, and these have not ended: {waiting}")
+    def unended(self) -> list[str]:
+        return [str(request) for request in self._requests if request.ended_at == FOR_EVER]
 
 
 def _in_its_phase(flight: Flight, core: Core) -> bool:

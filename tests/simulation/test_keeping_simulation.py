@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from .keeping.play import play
-from .play import Played
+from .stage import Played
 
 SEEDS = range(5)
 

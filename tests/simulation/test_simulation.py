@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from .play import Played, play
+from .play import Player, play
+from .stage import Played
 from .world import make_models
 
 SEEDS = range(3)
@@ -79,9 +80,9 @@ def test_i16_cancelling_a_caller_changes_no_other(root: Path) -> None:
     """Of two runs that differ in who is cancelled, everybody else gets the same in both."""
 
     def outcomes(cancelled: Collection[int] | None) -> dict[int, list[str]]:
-        one = play(PAIR, root, size=PAIR_SIZE, calm=True, cancelled=cancelled)
-        assert not one.wrong
-        return {request.number: request.outcomes for request in one.requests}
+        player = Player(PAIR, root, PAIR_SIZE, calm=True, cancelled=cancelled)
+        assert not player.play().wrong
+        return {request.number: request.outcomes for request in player.requests}
 
     def differences(cancelled: Collection[int] | None) -> tuple[list[int], list[int]]:
         got = outcomes(cancelled)

@@ -15,6 +15,7 @@ from anyload.events import Event, StateChanged
 from anyload.testing import at_rest
 
 from ..fibers import Machine
+from ..onlooker import Onlooker
 from ..threads import SwitchingProcessLock
 from .requests import Request
 from .world import Canary, KeptWorld
@@ -29,7 +30,7 @@ WAYS_OUT = re.compile(
 """Why a model may go: that another load has failed is no reason."""
 
 
-class Checks:
+class Checks(Onlooker):
     """Looks at a world, and at the core of its repository.
 
     Args:
@@ -39,6 +40,8 @@ class Checks:
         requests: all requests.
     """
 
+    _world: KeptWorld
+
     def __init__(
         self,
         machine: Machine,
@@ -46,8 +49,7 @@ class Checks:
         models: ModelRepository,
         requests: Sequence[Request],
     ) -> None:
-        self._machine = machine
-        self._world = world
+        super().__init__(machine, world)
         self._models = models
         self._requests = requests
         self._core: KeepingCore = models._core
@@ -58,18 +60,10 @@ class Checks:
         self._remembered: dict[str, tuple[object, float, float]] = {}
         self.pinned_at: dict[str, float] = {}
         self.closing = False
-        self.wrong: list[str] = []
-
-    def expect(self, holds: bool, what: str) -> None:
-        """Note what is wrong, unless it holds."""
-        if not holds:
-            self.wrong.append(f"at {self._machine.now():.4f}: {what}")
-            self._world.note("WRONG:", what)
 
     # After every step
 
     def after_step(self) -> None:
-        """Look at what must hold whenever the lock is free."""
         for canary in self._world.canaries:
             self.expect(
                 not (canary.users and canary.released), f"K1: {canary} is used, and released"
@@ -180,7 +174,6 @@ class Checks:
     # When nothing moves
 
     def when_quiet(self) -> None:
-        """Look at what must hold when everybody waits for time to pass."""
         assert isinstance(self._lock, SwitchingProcessLock)
         with self._lock.taken():
             self.after_step()
@@ -237,7 +230,6 @@ class Checks:
     # At the end
 
     def at_the_end(self) -> None:
-        """Look at what must hold when everything has come back."""
         figures = self._models.statistics()
         rest = at_rest(self._models.initializer.statistics())
         self.expect(rest, f"K9: it is not at rest: {self._models.initializer.statistics()}")
@@ -256,10 +248,8 @@ class Checks:
         threads = [fiber for fiber in self._machine.alive if fiber.owner is not None]
         self.expect(not threads, f"K9: {len(threads)} threads are left")
 
-    def stands_still(self) -> None:
-        """Say what nothing happens to any more."""
-        waiting = [str(request) for request in self._requests if not request.outcomes]
-        self.expect(False, f"nothing will happen any more, and these have not ended: {waiting}")
+    def unended(self) -> list[str]:
+        return [str(request) for request in self._requests if not request.outcomes]
 
 
 def _named(order: Order) -> str:

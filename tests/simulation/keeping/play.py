@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +11,6 @@ from typing import Any
 from unittest import mock
 
 import trio
-from trio._core import _run as trio_run
-from trio.testing import MockClock, wait_all_tasks_blocked
 
 from anyload import ModelRepository
 from anyload._keeping.catalogue import Catalogue
@@ -23,8 +20,8 @@ from anyload._load.process import Process
 from anyload.events import Event, StateChanged
 
 from ..fibers import Machine, on_tick
-from ..play import REQUESTS, TOO_LONG, Played, Wrong, see
 from ..requests import FOR_EVER
+from ..stage import REQUESTS, Played, Stage
 from ..threads import Thread, in_fibers, own_process
 from .catalogue import BUDGET, catalogue
 from .checks import MAX_COOL_DOWN, Checks
@@ -99,7 +96,7 @@ def keeping_in_fibers(machine: Machine, process: Process, jitter: random.Random)
         yield
 
 
-class Player:
+class Player(Stage):
     """Plays one seed.
 
     Args:
@@ -107,17 +104,17 @@ class Player:
         size: how many requests.
     """
 
+    checks: Checks
+
     def __init__(self, seed: int, size: int) -> None:
-        self._dice = random.Random(f"repository {seed}")
-        self._clock = MockClock()
-        self.machine = Machine(self._dice.getrandbits(32), self._clock)
-        self.world = KeptWorld(self.machine, seed)
+        super().__init__(seed, f"repository {seed}")
+        self.world: KeptWorld = KeptWorld(self.machine, seed)
         self.requests = draw(self._dice.getrandbits(32), size)
 
-    def play(self) -> None:
-        """Play it."""
+    @contextmanager
+    def put_up(self) -> Iterator[None]:
+        """Put up a repository that is configured as the dice say."""
         dice = self._dice
-        order = random.Random(dice.getrandbits(32))
         how = {
             **KEEPING,
             "eviction": dice.choice(["lru", "cost", "largest"]),
@@ -125,11 +122,8 @@ class Player:
             "minimum_stay": dice.choice([0.0, 0.5]),
         }
         first = catalogue()
-        with (
-            keeping_in_fibers(self.machine, own_process(), random.Random(dice.getrandbits(32))),
-            mock.patch.object(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
-            mock.patch.object(trio_run, "_r", order),
-        ):
+        jitter = random.Random(dice.getrandbits(32))
+        with keeping_in_fibers(self.machine, own_process(), jitter):
             self._models = ModelRepository(
                 self.world.registry(),
                 hooks=[self._hear],
@@ -142,37 +136,15 @@ class Player:
             self._clients = Clients(
                 self.machine, self.world, self.checks, self._models, self.requests
             )
-            self.machine.after_step = self.checks.after_step
-            try:
-                trio.run(self._main, clock=self._clock)
-            finally:
-                self.machine.end()
+            yield
 
-    async def _main(self) -> None:
-        async with trio.open_nursery() as machinery:
-            machinery.start_soon(self.machine.run)
-            machinery.start_soon(self._keep_time)
-            async with trio.open_nursery() as clients:
-                for request in self.requests:
-                    clients.start_soon(self._clients.ask, request)
-                clients.start_soon(self._close, on_tick(SPAN * self._dice.uniform(0.8, 1.0)))
-                await self._clients.all_ended.wait()
-            self.world.let_go()
-            await trio.sleep(20)
-            self.checks.at_the_end()
-            machinery.cancel_scope.cancel()
-
-    async def _keep_time(self) -> None:
-        """Let time pass when nothing else can happen, and look at how things stand before that."""
-        while True:
-            await wait_all_tasks_blocked()
-            self.checks.when_quiet()
-            ahead = trio.lowlevel.current_statistics().seconds_to_next_deadline
-            if math.isinf(ahead) or self.machine.now() > TOO_LONG:
-                self.checks.stands_still()
-            if self.checks.wrong:
-                raise Wrong
-            self._clock.jump(ahead)
+    async def act(self) -> None:
+        """Have clients ask, and close the repository while the last of them do."""
+        async with trio.open_nursery() as clients:
+            for request in self.requests:
+                clients.start_soon(self._clients.ask, request)
+            clients.start_soon(self._close, on_tick(SPAN * self._dice.uniform(0.8, 1.0)))
+            await self._clients.all_ended.wait()
 
     def _hear(self, event: Event) -> None:
         self.checks.hear(event)
@@ -194,4 +166,4 @@ class Player:
 
 def play(seed: int, *, size: int = REQUESTS) -> Played:
     """Play a seed."""
-    return see(Player(seed, size), seed)
+    return Player(seed, size).play()
