@@ -1,7 +1,4 @@
-"""Whatever is read, only our own errors come out, soon, and no text of one forges a line.
-
-``FUZZ`` in the environment is how many examples each test tries; ``make torture`` tries many.
-"""
+"""Whatever is read, only our own errors come out, soon, and no text of one forges a line."""
 
 from __future__ import annotations
 
@@ -9,24 +6,19 @@ import hashlib
 import os
 import re
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from fuzzing import fine_or_refused, fuzzed
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mutations import HOSTILE_TEXT, SCALARS, VALUES, WORDS, damaged
-from refusals import SECONDS, registry, text_of
+from refusals import registry, text_of
 
-from anyload import AnyloadError, Initializer, LoadError, Registry
+from anyload import Initializer, LoadError, Registry
 from anyload.testing import at_rest
-
-fuzzed = settings(
-    max_examples=int(os.environ.get("FUZZ", "60")),
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
 
 FILE = b"""\
 backend_priority:
@@ -50,19 +42,6 @@ SUM = hashlib.sha256(b"weights").hexdigest().encode()
 MANIFEST = b"%s  config.yml\n%s *weights.bin\n" % (hashlib.sha256(CONFIG).hexdigest().encode(), SUM)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._-]{0,127}){0,7}")
-
-
-def fine_or_refused(call: Callable[[], object]) -> bool:
-    """Return whether a call comes back; if not, it ends with an error of ours, and soon."""
-    began = time.perf_counter()
-    try:
-        call()
-    except AnyloadError as error:
-        text_of(error)
-        return False
-    finally:
-        assert time.perf_counter() - began < SECONDS
-    return True
 
 
 def configured(source: Any, **options: Any) -> bool:
