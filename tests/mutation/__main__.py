@@ -124,10 +124,10 @@ def is_enough(kind: str, tried: list[tuple[Mutant, Verdict | None]]) -> bool:
     noticed = [verdict.noticed_by for _, verdict in verdicts if verdict.noticed_by]
     unnoticed = [mutant for mutant, verdict in verdicts if not verdict.noticed_by]
     share = 100.0 * len(noticed) / max(len(verdicts), 1)
-    by_model = noticed.count("model")
+    played = noticed.count("model") + noticed.count("simulation")
     print(
-        f"{len(verdicts)} mutants {kind}: {by_model} noticed by the model test, "
-        f"{len(noticed) - by_model} by other tests, {len(unnoticed)} by none; {share:.1f} % noticed"
+        f"{len(verdicts)} mutants {kind}: {played} noticed by the model test or the simulation, "
+        f"{len(noticed) - played} by other tests, {len(unnoticed)} by none; {share:.1f} % noticed"
     )
     if len(verdicts) < len(tried):
         print(f"  the time was up before {len(tried) - len(verdicts)} others")

@@ -1,6 +1,7 @@
 """Runs the tests against a mutant, until one of them does not pass.
 
-The model test goes first, in a fork of this process, which has imported what takes long. What it
+The model test goes first, in a fork of this process, which has imported what takes long; for the
+files that make locks and threads, which are no part of the model, the simulation. What it
 does not notice, the other tests of loading have to: first those of the file that is broken. A test
 that fails is asked once more, by itself: on a busy machine it may have been that.
 """
@@ -24,6 +25,11 @@ from .mutants import Mutant
 ROOT = Path(__file__).parents[2]
 
 MODEL = ["tests/model/test_model.py", "tests/model"]
+SIMULATION = ["tests/simulation/test_simulation.py", "tests/simulation"]
+
+WITH_THREADS = ("outbox", "waiters", "watchdog", "workers")
+"""The files that make locks and threads."""
+
 OTHERS = [
     *("admission", "alarms", "bulk", "closing", "core", "failures", "faults", "groups", "guard"),
     *("initializer", "interpreter", "invariants", "limits", "lingering", "loops", "nested"),
@@ -32,7 +38,7 @@ OTHERS = [
 """The other tests of loading."""
 
 ONE_LOOP = ["-k", "not uvloop and not trio"]
-"""On asyncio only: what decides under the lock knows of no loop."""
+"""On asyncio only: what decides under the lock knows of no loop, and who wakes callers does."""
 
 NEAREST = {
     "callers": ("core", "semantics"),
@@ -50,6 +56,8 @@ NEAREST = {
     "result": ("phases",),
     "slots": ("limits",),
     "turns": ("guard", "limits", "nested", "phases"),
+    "waiters": ("loops", "semantics"),
+    "watchdog": ("workers", "faults", "limits"),
 }
 """Which of them come first, where they are not called like the file that is broken."""
 
@@ -61,6 +69,7 @@ UNNAMED = "a test that did not come to its end"
 ENVIRONMENT = {
     "MODEL_RUNS": "300",
     "MODEL_STEPS": "60",
+    "LINE_SEEDS": "12",
     **os.environ,
     "MODEL_SHRINKS": "no",
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -101,13 +110,15 @@ def judge(sources: Path, mutant: Mutant | None, limits: Limits) -> Verdict:
 
 def _noticed_by(copy: Path, broken: str, limits: Limits) -> str:
     options = [f"--basetemp={copy / 'temp'}", "-qxp", "no:cacheprovider", "--hypothesis-seed=0"]
-    if not _passes_here(copy, [*options, *MODEL], limits.seconds):
-        return "model"
+    threads = broken in WITH_THREADS
+    if not _passes_here(copy, [*options, *(SIMULATION if threads else MODEL)], limits.seconds):
+        return "simulation" if threads else "model"
     if limits.model_only:
         return ""
     nearest = NEAREST.get(broken, (broken,))
     others = sorted(OTHERS, key=lambda name: name not in nearest)
-    tests = [*ONE_LOOP, *(f"tests/test_{name}.py" for name in others)]
+    loops = [] if threads else ONE_LOOP
+    tests = [*loops, *(f"tests/test_{name}.py" for name in others)]
     while noticed_by := _failing(copy, [*options, *tests], limits.seconds):
         if noticed_by == UNNAMED or _failing(copy, [*options, noticed_by], limits.seconds):
             return noticed_by

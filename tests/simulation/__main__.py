@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument("--seeds", dest="many", type=int, default=0, help="how many, from 0")
     parser.add_argument("--requests", type=int, default=REQUESTS, help="how many for each seed")
     parser.add_argument("--repository", action="store_true", help="play one that keeps models")
+    parser.add_argument("--lines", action="store_true", help="switch threads on any line, too")
     options = parser.parse_args()
     began, failed, steps, seconds = time.monotonic(), [], 0, 0.0
     with tempfile.TemporaryDirectory() as directory:
@@ -27,9 +28,9 @@ def main() -> int:
         make_models(root)
         for seed in (*options.seeds, *range(options.many)):
             if options.repository:
-                played = keeping.play(seed, size=options.requests)
+                played = keeping.play(seed, size=options.requests, on_lines=options.lines)
             else:
-                played = play(seed, root, size=options.requests)
+                played = play(seed, root, size=options.requests, on_lines=options.lines)
             steps += played.steps
             seconds += played.seconds
             if seed in options.seeds:
@@ -38,8 +39,9 @@ def main() -> int:
             if played.wrong:
                 failed.append(seed)
                 print(f"seed {seed} failed:", *played.wrong[:10], sep="\n  ")
-                args = " ARGS=--repository" if options.repository else ""
-                print(f"again: make simulation SEED={seed}{args}")
+                kinds = {"--repository": options.repository, "--lines": options.lines}
+                args = " ".join(kind for kind, wanted in kinds.items() if wanted)
+                print(f"again: make simulation SEED={seed} ARGS='{args}'")
     number = len(options.seeds) + options.many
     print(
         f"{number} seeds of {options.requests} requests, {steps} steps of threads, "

@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import heapq
 import random
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
+from types import FrameType
+from typing import Any
 
 import trio
 from trio.testing import MockClock
 
 SWITCHING = 0.2
 """How often another thread goes first, at a place where one may."""
+
+SWITCHING_ON_LINES = 0.02
+"""Likewise, before a line of code, of which there are many more."""
 
 
 TICK = 0.125
@@ -60,7 +67,8 @@ class Fiber:
     def _run(self) -> None:
         self.go.acquire()
         try:
-            self._body()
+            with self._machine.switching_on_lines():
+                self._body()
         except Over:
             pass
         except BaseException as error:
@@ -75,11 +83,14 @@ class Machine:
     Args:
         seed: decides the order.
         clock: the clock of the trio run.
+        code: where another thread may go first before any line, if no lock is held: the paths
+            that its files begin with.
     """
 
-    def __init__(self, seed: int, clock: MockClock) -> None:
+    def __init__(self, seed: int, clock: MockClock, code: tuple[str, ...] = ()) -> None:
         self._dice = random.Random(seed)
         self._clock = clock
+        self._code = code
         self._ready: list[Fiber] = []
         self._alarms: list[tuple[float, int, Fiber, int]] = []
         self._order = count()
@@ -149,7 +160,29 @@ class Machine:
 
     def switch(self) -> None:
         """Perhaps let another thread go first: a real one might be faster just here."""
-        if self._over or self.held or self._dice.random() >= SWITCHING:
+        self._switch(SWITCHING)
+
+    @contextmanager
+    def switching_on_lines(self) -> Iterator[None]:
+        """Have this real thread, while inside, let others go first before lines of the code."""
+        before = sys.gettrace()
+        if self._code:
+            sys.settrace(self._at_call)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+    def _at_call(self, frame: FrameType, event: str, arg: Any) -> Any:
+        return self._at_line if frame.f_code.co_filename.startswith(self._code) else None
+
+    def _at_line(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if event == "line":
+            self._switch(SWITCHING_ON_LINES)
+        return self._at_line
+
+    def _switch(self, often: float) -> None:
+        if self._over or self.held or self._dice.random() >= often:
             return
         if self._current is not None:
             fiber = self._current
@@ -157,6 +190,15 @@ class Machine:
             self._hand_back(fiber)
         elif self._ready:
             self._step()
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Let no other thread go first while inside, as under a lock."""
+        self.held += 1
+        try:
+            yield
+        finally:
+            self.held -= 1
 
     def wake(self, fiber: Fiber, woken: bool = True) -> bool:
         """Let a blocked fiber go on; return False if it does so already."""
@@ -212,7 +254,8 @@ class Machine:
         fiber = self._ready.pop(place)
         self._resume(fiber)
         self.steps += 1
-        self.after_step()
+        with self.undisturbed():
+            self.after_step()
 
     def _resume(self, fiber: Fiber) -> None:
         self._current = fiber

@@ -49,6 +49,7 @@ class Player(Stage):
         calm: whether outcomes are to depend on nothing but the seed; then nothing is closed
             before the last request has ended.
         cancelled: which requests are cancelled; by default those that the seed says.
+        on_lines: see `Stage`.
     """
 
     checks: Checks
@@ -61,8 +62,9 @@ class Player(Stage):
         *,
         calm: bool = False,
         cancelled: Collection[int] | None = None,
+        on_lines: bool = False,
     ) -> None:
-        super().__init__(seed, f"initializers {seed}")
+        super().__init__(seed, f"initializers {seed}", on_lines=on_lines)
         self._root = root
         self._calm = calm
         self.world = World(self.machine, seed, calm=calm)
@@ -156,6 +158,6 @@ class Budget:
         self._running -= 1
 
 
-def play(seed: int, root: Path, *, size: int = REQUESTS) -> Played:
+def play(seed: int, root: Path, *, size: int = REQUESTS, on_lines: bool = False) -> Played:
     """Play a seed, with models that `make_models` has made below a directory."""
-    return Player(seed, root, size).play()
+    return Player(seed, root, size, on_lines=on_lines).play()

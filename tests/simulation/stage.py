@@ -6,6 +6,7 @@ import gc
 import hashlib
 import logging
 import math
+import os
 import random
 import traceback
 from abc import ABC, abstractmethod
@@ -17,6 +18,8 @@ from unittest import mock
 import trio
 from trio._core import _run as trio_run
 from trio.testing import MockClock, wait_all_tasks_blocked
+
+from anyload import _keeping, _load
 
 from .fibers import Machine
 from .onlooker import Onlooker
@@ -52,16 +55,19 @@ class Stage(ABC):
     Args:
         seed: which.
         name: what everything is drawn from.
+        on_lines: whether another thread may go first before any line of the core that is run
+            without a lock, and not only where a lock is taken or given back.
     """
 
     world: World
     checks: Onlooker
 
-    def __init__(self, seed: int, name: str) -> None:
+    def __init__(self, seed: int, name: str, *, on_lines: bool = False) -> None:
         self._seed = seed
         self._dice = random.Random(name)
         self._clock = MockClock()
-        self.machine = Machine(self._dice.getrandbits(32), self._clock)
+        code = tuple(map(os.path.dirname, (_load.__file__, _keeping.__file__))) if on_lines else ()
+        self.machine = Machine(self._dice.getrandbits(32), self._clock, code)
 
     @abstractmethod
     @contextmanager
@@ -95,7 +101,8 @@ class Stage(ABC):
         ):
             self.machine.after_step = self.checks.after_step
             try:
-                trio.run(self._main, clock=self._clock)
+                with self.machine.switching_on_lines():
+                    trio.run(self._main, clock=self._clock)
             finally:
                 self.machine.end()
 
@@ -106,7 +113,8 @@ class Stage(ABC):
             await self.act()
             self.world.let_go()
             await trio.sleep(20)
-            self.checks.at_the_end()
+            with self.machine.undisturbed():
+                self.checks.at_the_end()
             machinery.cancel_scope.cancel()
 
     async def _keep_time(self) -> None:

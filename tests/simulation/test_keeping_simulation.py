@@ -12,6 +12,7 @@ import pytest
 
 from .keeping.play import play
 from .stage import Played
+from .test_simulation import LINE_SEEDS
 
 SEEDS = range(5)
 
@@ -27,6 +28,13 @@ def test_a_seed_holds(played: list[Played], seed: int) -> None:
     """Through 300 requests, cancels, swaps, reloads and a close the promises of keeping hold."""
     wrong = played[seed].wrong
     assert not wrong, f"again: make simulation SEED={seed} ARGS=--repository"
+
+
+@pytest.mark.parametrize("seed", LINE_SEEDS)
+def test_a_seed_holds_wherever_a_thread_is_put_off(seed: int) -> None:
+    """What is run without a lock holds too when others go first before any line of it."""
+    wrong = play(seed, on_lines=True).wrong
+    assert not wrong, f"again: make simulation SEED={seed} ARGS='--repository --lines'"
 
 
 def test_the_seeds_reach_the_corners(played: list[Played]) -> None:

@@ -16,6 +16,7 @@ from .stage import Played
 from .world import make_models
 
 SEEDS = range(3)
+LINE_SEEDS = range(int(os.environ.get("LINE_SEEDS", "2")))
 PAIR, PAIR_SIZE = 100, 120
 CANCELS = 3
 """Of how many callers it is tried what their cancelling alone does to others."""
@@ -40,6 +41,13 @@ def test_a_seed_holds(played: list[Played], seed: int) -> None:
     """Through 300 requests, cancels, limits and two closes the invariants of loading hold."""
     wrong = played[seed].wrong
     assert not wrong, f"again: make simulation SEED={seed}"
+
+
+@pytest.mark.parametrize("seed", LINE_SEEDS)
+def test_a_seed_holds_wherever_a_thread_is_put_off(seed: int, root: Path) -> None:
+    """What is run without a lock holds too when others go first before any line of it."""
+    wrong = play(seed, root, on_lines=True).wrong
+    assert not wrong, f"again: make simulation SEED={seed} ARGS=--lines"
 
 
 def test_the_seeds_reach_the_corners(played: list[Played]) -> None:

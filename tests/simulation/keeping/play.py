@@ -102,12 +102,13 @@ class Player(Stage):
     Args:
         seed: what everything is drawn from.
         size: how many requests.
+        on_lines: see `Stage`.
     """
 
     checks: Checks
 
-    def __init__(self, seed: int, size: int) -> None:
-        super().__init__(seed, f"repository {seed}")
+    def __init__(self, seed: int, size: int, *, on_lines: bool = False) -> None:
+        super().__init__(seed, f"repository {seed}", on_lines=on_lines)
         self.world: KeptWorld = KeptWorld(self.machine, seed)
         self.requests = draw(self._dice.getrandbits(32), size)
 
@@ -164,6 +165,6 @@ class Player(Stage):
         self.world.note("closed")
 
 
-def play(seed: int, *, size: int = REQUESTS) -> Played:
+def play(seed: int, *, size: int = REQUESTS, on_lines: bool = False) -> Played:
     """Play a seed."""
-    return Player(seed, size).play()
+    return Player(seed, size, on_lines=on_lines).play()
