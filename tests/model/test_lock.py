@@ -23,7 +23,7 @@ ONLY_LOOK = {
     # They change nothing, and are asked where what they tell may be out of date as well.
     "Flights": {"new_batch"},  # a counter, which one step of C moves on
     "Turns": {"now"},
-    "Preparations": {"at_work_for", "may_begin"},
+    "Preparations": {"may_begin"},
     "Releases": {"first"},
     "Obstacles": {"of", "stuck"},
     "Restoring": {"watched"},

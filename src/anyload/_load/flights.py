@@ -364,15 +364,10 @@ class Flights:
         flight.settled_at = self.clock()
         self.settle(flight, todo, failure=too_late(flight, limit))
 
-    def waiting_for_a_thread(self) -> list[Flight]:
-        """Return the flights that only a worker thread can bring further."""
+    def without_a_thread(self) -> list[Flight]:
+        """Return the flights that no thread is at work for, when all there are are stuck."""
         assert self.process.lock.mine()
-        waiting = [flight for flight in self.live if flight.phase != "running"]
-        return [
-            flight
-            for flight in waiting
-            if flight not in self.reading and not self.preparations.at_work_for(flight)
-        ]
+        return [flight for flight in self.live if flight.phase != "running"]
 
     def _refuse(self, flight: Flight, todo: Todo) -> None:
         stuck = stuck_loads(self.slots.overdue, self.clock())

@@ -33,7 +33,6 @@ class KeyTable:
         for key in flight.keys:
             self._flights[key] = other
         other.keys += flight.keys
-        flight.keys = ()
 
     def release(self, flight: Flight) -> None:
         """Let the next caller for these keys begin a fresh flight."""

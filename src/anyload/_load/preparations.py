@@ -204,10 +204,6 @@ class Preparations:
         for step in (*self._starts.values(), *self._imports.values()):
             yield from step.waiting
 
-    def at_work_for(self, flight: Flight) -> bool:
-        """Return whether a thread is in the step that a flight waits for."""
-        return any(flight in preparation.waiting for preparation in self.running)
-
     @property
     def hung(self) -> int:
         """How many threads are in a step that is past its limit."""

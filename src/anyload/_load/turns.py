@@ -408,7 +408,7 @@ class Turns:
         """There is no thread to run anything: end every flight that has none."""
         assert self._process.lock.mine()
         reason = f"no worker thread could be started: {describe(error)}"
-        for flight in self._flights.waiting_for_a_thread():
+        for flight in self._flights.without_a_thread():
             if flight.plan is not None:
                 if flight.phase == "queued":
                     self._flights.dequeue(flight)
