@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from anyio import CancelScope, Event, create_task_group
@@ -10,7 +12,7 @@ from anyio.abc import TaskGroup
 from calls import Calls, two_backends
 
 from anyload import AnyloadError, Initializer, LoadError, Registry
-from anyload.testing import Gate
+from anyload.testing import Gate, until
 
 
 def registry_of(**modules: type) -> Registry:
@@ -51,15 +53,53 @@ def let_pass(initializer: Initializer, seconds: float) -> None:
         core.clock = clock
 
 
+class Clock:
+    """The clock of an initializer that has not loaded yet: it goes on, and can be put forward.
+
+    For what was waited, or how long something took; `let_pass` changes nothing of that.
+    """
+
+    def __init__(self, initializer: Initializer) -> None:
+        self._core = initializer._core
+        self._ahead = 0.0
+        self._core.clock = self
+        self._core._start_afresh()  # with all that has the clock
+
+    def __call__(self) -> float:
+        return monotonic() + self._ahead
+
+    def forward(self, seconds: float) -> None:
+        """Let this much time pass, and have the initializer act on what is due then."""
+        self._ahead += seconds
+        self._core.ring()
+
+
 async def error_of_late(initializer: Initializer, model: Any, gate: Gate, **options: Any) -> Any:
     """Load, have its limit pass once it has come to the gate, and return what it ends with.
 
     A limit that is really short may be over before the thread has come anywhere.
     """
+    come = gate.count + 1
+    return await _error_after(initializer, model, lambda: gate.count >= come, **options)
+
+
+async def error_of_queued(initializer: Initializer, model: Any, **options: Any) -> Any:
+    """Load what has to queue, have its limit pass there, and return what it ends with."""
+    queued = initializer.statistics().queued + 1
+
+    def is_queued() -> bool:
+        return initializer.statistics().queued >= queued
+
+    return await _error_after(initializer, model, is_queued, **options)
+
+
+async def _error_after(
+    initializer: Initializer, model: Any, condition: Callable[[], bool], **options: Any
+) -> Any:
     async with create_task_group() as tasks:
-        calls, come = Calls(tasks), gate.count
+        calls = Calls(tasks)
         calls.start("it", initializer, model, **options)
-        await gate.entered(come + 1)
+        await until(condition)
         let_pass(initializer, 2 * LIMIT)
         error = await calls.result("it")
     assert isinstance(error, AnyloadError), error

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from anyio import create_task_group
 from calls import Calls, does, error_of
+from scenes import LIMIT, error_of_late
 
 from anyload import Admission, Initializer, ModelConfig, Registry
 from anyload.testing import FakeModel, Gate, returns_at_once, settled, until, waits_at
@@ -139,11 +140,11 @@ class TestAdmission:
         gate, budget = Gate(), Budget(2)
         registry = Registry()
         registry.module("m")(waits_at(gate))
-        backends = [{"type": "LOCAL", "timeout": 0.05}]
+        backends = [{"type": "LOCAL", "timeout": LIMIT}]
         async with Initializer(
             registry, admission=budget, backend_priority=backends
         ) as initializer:
-            await error_of(initializer, ModelConfig("m"))
+            await error_of_late(initializer, ModelConfig("m"), gate)
             gate.open()
             await settled(initializer)
             assert budget.heard == [("started", "m"), ("ended", "m")]

@@ -14,7 +14,7 @@ import anyio
 import pytest
 from anyio import CancelScope, create_task_group
 from calls import does
-from scenes import Caller, model_on_disk, registry_of
+from scenes import LIMIT, Caller, Clock, model_on_disk, registry_of
 
 from anyload import (
     AnyloadError,
@@ -39,9 +39,6 @@ from anyload.testing import (
     until,
     waits_at,
 )
-
-SHORT = 0.05
-"""A limit that is to pass, in seconds."""
 
 
 def value_error() -> ValueError:
@@ -678,21 +675,26 @@ async def test_load_timeout_of_a_bulk_starts_when_a_model_is_dispatched(gate: Ga
     found: dict[Any, Any] = {}
     async with (
         holder,
-        Initializer(registry, load_timeout=SHORT) as initializer,
+        Initializer(registry, load_timeout=LIMIT) as initializer,
         create_task_group() as tasks,
     ):
+        clock = Clock(initializer)
 
         async def load() -> None:
             found.update(await initializer.init_many([ModelConfig("m")]))
 
         tasks.start_soon(holder.init, ModelConfig("m"))
         await gate.entered()
-        with pytest.raises(LoadTimeoutError):
-            await initializer.init(ModelConfig("m"))
+        alone = Caller(tasks, initializer, ModelConfig("m"))
+        await until(lambda: initializer.statistics().queued == 1)
+        clock.forward(2 * LIMIT)
+        assert type(await alone.failure()) is LoadTimeoutError
         tasks.start_soon(load)
         await until(lambda: initializer.statistics().queued == 1)
-        with pytest.raises(LoadTimeoutError):
-            await initializer.init(ModelConfig("m"))
+        alone = Caller(tasks, initializer, ModelConfig("m"))
+        await until(lambda: initializer.statistics().queued == 2)
+        clock.forward(2 * LIMIT)
+        assert type(await alone.failure()) is LoadTimeoutError
         gate.open()
         await until(lambda: bool(found))
         await settled(initializer)

@@ -16,7 +16,7 @@ import pytest
 from anyio import create_task_group
 from anyio.lowlevel import checkpoint
 from calls import GPU_THEN_LOCAL, Calls, arrived, does, error_of, of_type, two_backends
-from scenes import registry_of, registry_of_two
+from scenes import LIMIT, error_of_late, let_pass, registry_of, registry_of_two
 
 from anyload import ClosedError, Initializer, LoadError, ModelConfig, Registry, check_cancelled
 from anyload._load import workers as worker_threads
@@ -314,7 +314,7 @@ class TestAclose:
         registry = two_backends()
         registry.module("m", "GPU")(waits_at(gate))
         registry.module("m")(waits_at(fallback))
-        backends = [{"type": "GPU", "timeout": 0.05}, {"type": "LOCAL"}]
+        backends = [{"type": "GPU", "timeout": LIMIT}, {"type": "LOCAL"}]
         events: list[Any] = []
         initializer = Initializer(
             registry, backend_priority=backends, max_concurrent_loads=1, hooks=[events.append]
@@ -323,6 +323,8 @@ class TestAclose:
             calls = Calls(tasks)
             entrance.let_through()
             calls.start("m", initializer, ModelConfig("m"))
+            await gate.entered()
+            let_pass(initializer, 2 * LIMIT)
             await entrance.entered(2)  # the fallback's thread; the first one is stuck
             tasks.start_soon(initializer.aclose, 30.0)
             await until(lambda: "closed" in repr(initializer))
@@ -338,9 +340,9 @@ class TestAclose:
     async def test_with_every_slot_stuck_already(self) -> None:
         """What was abandoned before the close is returned without waiting for the grace."""
         gate = Gate()
-        backends = [{"type": "LOCAL", "timeout": 0.05}]
+        backends = [{"type": "LOCAL", "timeout": LIMIT}]
         initializer = Initializer(waiting_at(gate), backend_priority=backends)
-        assert type(await error_of(initializer, ModelConfig("m"))) is LoadError
+        assert type(await error_of_late(initializer, ModelConfig("m"), gate)) is LoadError
         with anyio.fail_after(10):
             (stuck,) = await initializer.aclose(grace=1000.0)
         assert stuck.abandoned
@@ -381,10 +383,12 @@ class TestAclose:
         """A discarded model whose group a hung release holds keeps its share of the grace."""
         hang = Gate()
         module = returns_at_once(exclusive_group="g", release=lambda model: hang.enter())
-        initializer = Initializer(registry_of(m=module), release_timeout=0.05)
+        initializer = Initializer(registry_of(m=module), release_timeout=LIMIT)
         async with initializer.init_each([ModelConfig("m"), ModelConfig("m")]):
             await until(lambda: initializer.statistics().loaded == 2)
-        await until(lambda: initializer.statistics().abandoned == 1)
+        await hang.entered()
+        let_pass(initializer, 2 * LIMIT)
+        assert initializer.statistics().abandoned == 1
         async with create_task_group() as tasks:
             tasks.start_soon(initializer.aclose, PATIENCE)
             await until(lambda: "closed" in repr(initializer))
@@ -546,13 +550,20 @@ class TestWithoutAClose:
 
 PRELUDE = """
 import os, sys, threading, anyio
-from anyload import Initializer, ModelConfig, Registry, exit_process
+from anyload import Initializer, ModelConfig, Registry, exit_process, report_progress
 from anyload.testing import Gate, hangs, returns_at_once, waits_at, at_rest
 gate = Gate()
 registry = Registry()
 registry.module("m")(waits_at(gate))
-registry.module("hangs")(hangs())
 registry.module("free")(returns_at_once())
+
+@registry.module("hangs")
+class Hangs:
+    # Its stall_timeout runs from here on, so not before its thread has come here.
+    @classmethod
+    def load(cls, config):
+        report_progress()
+        return hangs().load(config)
 """
 
 
@@ -703,7 +714,7 @@ class TestExit:
         """A process with a load that hangs for ever ends by itself."""
         done = run_script(f"""
             async def main():
-                backends = [{{"type": "LOCAL", "timeout": 0.1}}]
+                backends = [{{"type": "LOCAL", "stall_timeout": 0.1}}]
                 async with Initializer(registry, backend_priority=backends) as initializer:
                     try:
                         await initializer.init(ModelConfig("hangs"))
@@ -724,7 +735,7 @@ class TestExit:
             atexit.register(print, "atexit")
             async def main():
                 initializer = Initializer(
-                    registry, backend_priority=[{{"type": "LOCAL", "timeout": 1.0}}]
+                    registry, backend_priority=[{{"type": "LOCAL", "stall_timeout": 0.1}}]
                 )
                 try:
                     await initializer.init(ModelConfig("hangs"))

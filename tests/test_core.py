@@ -16,7 +16,15 @@ import anyio
 import pytest
 from anyio import create_task_group
 from calls import Calls, arrived, does, error_of, of_type
-from scenes import Caller, let_pass, model_on_disk, registry_of
+from scenes import (
+    LIMIT,
+    Caller,
+    error_of_late,
+    error_of_queued,
+    let_pass,
+    model_on_disk,
+    registry_of,
+)
 
 from anyload import (
     Backend,
@@ -372,10 +380,17 @@ async def test_who_keeps_models_does_not_hear_of_one_that_is_late(gate: Gate) ->
     """A model that comes after its limit is released, so it must not be kept."""
     told: list[tuple[Any, bool]] = []
     registry = registry_of(m=waits_at(gate))
-    priority = [{"type": "LOCAL", "timeout": SHORT}]
+    priority = [{"type": "LOCAL", "timeout": LIMIT}]
     async with Initializer(registry, backend_priority=priority) as initializer:
-        with pytest.raises(LoadError):
-            await initializer._callers.call(*_telling(initializer, told), 0)
+
+        async def call() -> None:
+            with pytest.raises(LoadError):
+                await initializer._callers.call(*_telling(initializer, told), 0)
+
+        async with create_task_group() as tasks:
+            tasks.start_soon(call)
+            await gate.entered()
+            let_pass(initializer, 2 * LIMIT)
         gate.open()
         await until(lambda: initializer.statistics().discarded == 1)
         await settled(initializer)
@@ -582,8 +597,8 @@ async def test_a_load_that_is_late_before_it_begins_is_not_begun(
         return real(*args, **kwargs)
 
     monkeypatch.setattr("anyload._load.tasks.run_turn", run_turn)
-    async with Initializer(registry_of(m=waits_at(entered)), load_timeout=SHORT) as initializer:
-        error = await error_of(initializer, ModelConfig("m"))
+    async with Initializer(registry_of(m=waits_at(entered)), load_timeout=LIMIT) as initializer:
+        error = await error_of_late(initializer, ModelConfig("m"), gate)
         assert type(error) is LoadTimeoutError
         gate.open()
         await settled(initializer)
@@ -647,9 +662,9 @@ async def test_a_release_that_hangs_is_named_by_who_waits_for_its_group(gate: Ga
         m=waits_at(gate, release=lambda model: held.enter(), exclusive_group=group),
         same=returns_at_once(exclusive_group=group),
     )
-    backends = [{"type": "LOCAL", "timeout": SHORT}]
+    backends = [{"type": "LOCAL", "timeout": LIMIT}]
     async with Initializer(
-        registry, release_timeout=SHORT, backend_priority=backends
+        registry, release_timeout=LIMIT, backend_priority=backends
     ) as initializer:
         async with create_task_group() as tasks:
             caller = Caller(tasks, initializer, ModelConfig("m"))
@@ -657,8 +672,9 @@ async def test_a_release_that_hangs_is_named_by_who_waits_for_its_group(gate: Ga
             await caller.cancel()
         gate.open()
         await held.entered()
-        await until(lambda: initializer.statistics().abandoned == 1)
-        error = await error_of(initializer, ModelConfig("same"))
+        let_pass(initializer, 2 * LIMIT)
+        assert initializer.statistics().abandoned == 1
+        error = await error_of_queued(initializer, ModelConfig("same"))
         assert error.attempts[0].outcome == "timed_out"
         assert "waited for the release of 'm'" in error.attempts[0].reason
         held.open()
@@ -773,6 +789,7 @@ async def test_a_stop_that_hangs_does_not_hold_up_a_close(
     with caplog.at_level(logging.WARNING, "anyload"), anyio.fail_after(20.0):
         assert await initializer.aclose() == ()
     assert "1 backends did not stop in time" in caplog.text
+    await gate.entered()
     assert gate.inside == 1
     gate.open()
     await until(lambda: initializer.statistics().threads == 0)

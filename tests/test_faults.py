@@ -15,8 +15,17 @@ from typing import Any
 
 import pytest
 from anyio import create_task_group, fail_after
-from calls import GPU_THEN_LOCAL, error_of
-from scenes import Caller, model_on_disk, registry_of, registry_of_two
+from calls import GPU_THEN_LOCAL, arrived, error_of
+from scenes import (
+    LIMIT,
+    Caller,
+    Clock,
+    error_of_late,
+    let_pass,
+    model_on_disk,
+    registry_of,
+    registry_of_two,
+)
 
 from anyload import (
     Initializer,
@@ -26,7 +35,7 @@ from anyload import (
     check_cancelled,
 )
 from anyload._load.core import Core
-from anyload.events import Event, Started
+from anyload.events import Discarded, Event, Started
 from anyload.testing import (
     FakeModel,
     Gate,
@@ -34,7 +43,6 @@ from anyload.testing import (
     returns,
     returns_at_once,
     settled,
-    sleeps,
     until,
     waits_at,
 )
@@ -212,11 +220,18 @@ async def test_a_model_of_a_foreign_type_is_given_back(model: str) -> None:
         await settled(initializer)
 
 
-async def test_a_slow_load_within_its_limit_is_a_load(model: str) -> None:
+async def test_a_slow_load_within_its_limit_is_a_load(gate: Gate, model: str) -> None:
     """A load that takes nine tenths of its limit succeeds."""
-    options: dict[str, Any] = {"backend_priority": [{"type": "LOCAL", "timeout": 1.0}]}
-    async with Initializer(registry_of(m=sleeps(0.9)), **options) as initializer:
-        await initializer.init(model)
+    options: dict[str, Any] = {"backend_priority": [{"type": "LOCAL", "timeout": 10 * LIMIT}]}
+    async with (
+        Initializer(registry_of(m=waits_at(gate)), **options) as initializer,
+        create_task_group() as tasks,
+    ):
+        clock, caller = Clock(initializer), Caller(tasks, initializer, model)
+        await gate.entered()
+        clock.forward(9 * LIMIT)
+        gate.open()
+        await caller.result()
         assert initializer.statistics().abandoned == 0
         await settled(initializer)
 
@@ -247,7 +262,7 @@ async def test_a_fallback_that_gets_no_thread_is_an_error(
 ) -> None:
     """Where the only thread hangs and no other can start, the fallback is a LoadError."""
     options: dict[str, Any] = {
-        "backend_priority": [{"type": "GPU", "timeout": SHORT}, {"type": "LOCAL"}],
+        "backend_priority": [{"type": "GPU", "timeout": LIMIT}, {"type": "LOCAL"}],
         "max_concurrent_loads": 1,
     }
     registry = registry_of_two(waits_at(gate), returns_at_once())
@@ -256,6 +271,7 @@ async def test_a_fallback_that_gets_no_thread_is_an_error(
         await gate.entered()
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse_threads)
+            let_pass(initializer, 2 * LIMIT)
             error = await caller.load_error()
         assert [(a.backend, a.outcome) for a in error.attempts] == [
             ("GPU", "timed_out"),
@@ -566,17 +582,19 @@ async def test_nothing_keeps_a_discarded_model(gate: Gate, model: str) -> None:
             references.append(weakref.ref(model))
             return model
 
-    options: dict[str, Any] = {"backend_priority": [{"type": "LOCAL", "timeout": SHORT}]}
+    options: dict[str, Any] = {"backend_priority": [{"type": "LOCAL", "timeout": LIMIT}]}
     events: list[Event] = []
     registry = registry_of(m=Remembered)
     async with Initializer(registry, hooks=[events.append], **options) as initializer:
-        with pytest.raises(LoadError) as caught:
-            await initializer.init(model)
+        error = await error_of_late(initializer, model, gate)
+        assert type(error) is LoadError
         gate.open()
         await settled(initializer)
+        # Hooks may hear of it a moment later, and what tells them has no model.
+        await arrived(Discarded, events)
         gc.collect()
         assert [reference() for reference in references] == [None]
-        assert caught.value.attempts[0].outcome == "timed_out"
+        assert error.attempts[0].outcome == "timed_out"
         names = [type(event).__name__ for event in events]
         assert names.index("Abandoned") < names.index("ThreadEnded") < names.index("Discarded")
 

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from anyio import create_task_group, sleep
+from anyio import create_task_group
 from calls import Calls, does, error_of, two_backends
+from scenes import LIMIT, Clock, error_of_late, error_of_queued, let_pass
 
 from anyload import Backend, Initializer, LoadError, ModelConfig, Registry
 from anyload.testing import PATIENCE, Gate, returns_at_once, settled, until, waits_at
 
-SHORT = 0.15
 GROUP = "group-of-the-tests"
 
 
@@ -33,7 +33,7 @@ def waiting_in(gate: Gate, **attributes: Any) -> Registry:
 async def abandon(initializer: Initializer, gate: Gate) -> None:
     """Leave a thread behind that holds the group."""
     seen = gate.count
-    error = await error_of(initializer, ModelConfig("m"))
+    error = await error_of_late(initializer, ModelConfig("m"), gate)
     assert error.attempts[0].outcome == "timed_out"
     assert gate.count == seen + 1
     assert initializer.statistics().abandoned == 1
@@ -99,15 +99,16 @@ class TestGroup:
         registry = waiting_in(gate)
         async with (
             Initializer(registry) as holder,
-            Initializer(registry, backend_priority=local(timeout=0.2)) as initializer,
+            Initializer(registry, backend_priority=local(timeout=LIMIT)) as initializer,
             create_task_group() as tasks,
         ):
-            calls = Calls(tasks)
+            clock, calls = Clock(initializer), Calls(tasks)
             calls.start("holder", holder, ModelConfig("m"))
             await gate.entered()
             calls.start("waits", initializer, ModelConfig("m"))
             await until(lambda: initializer.statistics().queued == 1)
-            await sleep(0.3)
+            clock.forward(2 * LIMIT)
+            assert initializer.statistics().queued == 1
             assert "waits" not in calls
             gate.open()
             assert not isinstance(await calls.result("waits"), Exception)
@@ -119,7 +120,7 @@ class TestGroup:
         gate, releasing = Gate(), Gate()
         registry = waiting_in(gate, release=lambda model: releasing.enter())
         async with (
-            Initializer(registry, backend_priority=local(timeout=0.3)) as initializer,
+            Initializer(registry, backend_priority=local(timeout=LIMIT)) as initializer,
             create_task_group() as tasks,
         ):
             await abandon(initializer, gate)
@@ -140,7 +141,7 @@ class TestGroupOfAStuckThread:
         """An abandoned thread keeps its group; who waits for it starts when it has left."""
         gate = Gate()
         registry = waiting_in(gate)
-        async with Initializer(registry, backend_priority=local(timeout=SHORT)) as first:
+        async with Initializer(registry, backend_priority=local(timeout=LIMIT)) as first:
             await abandon(first, gate)
             async with (
                 Initializer(registry, backend_priority=local(timeout=30.0)) as other,
@@ -161,13 +162,20 @@ class TestGroupOfAStuckThread:
         """Waiting for a stuck holder for the attempt's timeout is `timed_out`, with its name."""
         gate = Gate()
         registry = waiting_in(gate)
-        async with Initializer(registry, backend_priority=local(timeout=SHORT)) as initializer:
+        async with (
+            Initializer(registry, backend_priority=local(timeout=LIMIT)) as initializer,
+            create_task_group() as tasks,
+        ):
+            clock, calls = Clock(initializer), Calls(tasks)
             await abandon(initializer, gate)
-            error = await error_of(initializer, ModelConfig("m"))
+            calls.start("waits", initializer, ModelConfig("m"))
+            await until(lambda: initializer.statistics().queued == 1)
+            clock.forward(LIMIT)
+            error = await calls.result("waits")
             assert type(error) is LoadError
             (attempt,) = error.attempts
             assert attempt.outcome == "timed_out"
-            assert SHORT <= attempt.queue_seconds < PATIENCE
+            assert LIMIT <= attempt.queue_seconds < LIMIT + PATIENCE
             assert attempt.load_seconds is None
             assert attempt.reason == (
                 "waited for the load of 'm' on LOCAL, which is past its limit and still running"
@@ -181,21 +189,22 @@ class TestGroupOfAStuckThread:
         gate = Gate()
         registry = waiting_in(gate)
         async with (
-            Initializer(registry, backend_priority=local(timeout=SHORT)) as first,
-            Initializer(registry, backend_priority=local(timeout=1.0)) as other,
+            Initializer(registry, backend_priority=local(timeout=LIMIT)) as first,
+            Initializer(registry, backend_priority=local(timeout=LIMIT)) as other,
             create_task_group() as tasks,
         ):
+            clock, calls = Clock(other), Calls(tasks)
             await abandon(first, gate)
-            calls = Calls(tasks)
             calls.start("waits", other, ModelConfig("m"))
             await until(lambda: other.statistics().queued == 1)
-            await sleep(0.6)
+            clock.forward(0.6 * LIMIT)
             gate.let_through()
             await gate.entered(2)
+            clock.forward(0.6 * LIMIT)
             error = await calls.result("waits")
             (attempt,) = error.attempts
             assert attempt.outcome == "timed_out"
-            assert attempt.load_seconds < 0.8
+            assert attempt.load_seconds < 0.8 * LIMIT
             gate.open()
             await settled(other)
             await settled(first)
@@ -205,7 +214,7 @@ class TestGroupOfAStuckThread:
         gate = Gate()
         registry = waiting_in(gate)
         async with (
-            Initializer(registry, backend_priority=local(timeout=SHORT)) as first,
+            Initializer(registry, backend_priority=local(timeout=LIMIT)) as first,
             Initializer(registry) as other,
         ):
             await abandon(first, gate)
@@ -224,7 +233,7 @@ class TestGroupOfAStuckThread:
         gate = Gate()
         registry = waiting_in(gate)
         async with (
-            Initializer(registry, backend_priority=local(timeout=0.3)) as first,
+            Initializer(registry, backend_priority=local(timeout=LIMIT)) as first,
             Initializer(registry) as other,
             create_task_group() as tasks,
         ):
@@ -233,6 +242,7 @@ class TestGroupOfAStuckThread:
             await gate.entered()
             calls.start("waits", other, ModelConfig("m"))
             await until(lambda: other.statistics().queued == 1)
+            let_pass(first, 2 * LIMIT)
             assert isinstance(await calls.result("waits"), LoadError)
             gate.open()
             await settled(first)
@@ -243,7 +253,7 @@ class TestGroupOfAStuckThread:
         gate = Gate()
         registry = waiting_in(gate)
         async with (
-            Initializer(registry, backend_priority=local(timeout=0.2)) as first,
+            Initializer(registry, backend_priority=local(timeout=LIMIT)) as first,
             Initializer(registry) as other,
             create_task_group() as tasks,
         ):
@@ -252,6 +262,8 @@ class TestGroupOfAStuckThread:
                 calls.start(f"holder {number}", first, ModelConfig("m"))
                 await gate.entered(number)
                 calls.start(f"waits {number}", other, ModelConfig("m"))
+                await until(lambda: other.statistics().queued == 1)
+                let_pass(first, 2 * LIMIT)
                 assert isinstance(await calls.result(f"waits {number}"), LoadError)
                 gate.let_through()
                 await settled(first)
@@ -263,14 +275,14 @@ class TestGroupOfAStuckThread:
         registry = two_backends()
         registry.module("m")(waits_at(gate, exclusive_group=GROUP))
         registry.module("long", "GPU")(waits_at(gate, exclusive_group=GROUP))
-        backends = [{"type": "GPU", "timeout": 30.0}, {"type": "LOCAL", "timeout": 0.5}]
+        backends = [{"type": "GPU", "timeout": 10 * LIMIT}, {"type": "LOCAL", "timeout": LIMIT}]
         async with (
-            Initializer(registry, backend_priority=local(timeout=SHORT)) as first,
+            Initializer(registry, backend_priority=local(timeout=LIMIT)) as first,
             Initializer(registry, backend_priority=backends) as other,
             create_task_group() as tasks,
         ):
+            clock, calls = Clock(other), Calls(tasks)
             await abandon(first, gate)
-            calls = Calls(tasks)
             calls.start("long", other, ModelConfig("long"), priority=1)
             await until(lambda: other.statistics().queued == 1)
             calls.start("waits", other, ModelConfig("m"))
@@ -278,7 +290,8 @@ class TestGroupOfAStuckThread:
             gate.let_through()
             await gate.entered(2)
             assert other.statistics().queued == 1
-            await sleep(0.7)
+            clock.forward(2 * LIMIT)
+            assert other.statistics().queued == 1
             assert "waits" not in calls
             gate.open()
             for name in ("long", "waits"):
@@ -292,14 +305,16 @@ class TestGroupOfAStuckThread:
         registry = two_backends()
         registry.module("m", "GPU")(waits_at(gate, exclusive_group=GROUP))
         registry.module("m")(returns_at_once(exclusive_group=GROUP))
-        backends = [{"type": "GPU", "timeout": SHORT}, {"type": "LOCAL", "timeout": 30.0}]
+        backends = [{"type": "GPU", "timeout": LIMIT}, {"type": "LOCAL", "timeout": 10 * LIMIT}]
         async with (
             Initializer(registry, backend_priority=backends) as initializer,
             create_task_group() as tasks,
         ):
             calls = Calls(tasks)
             calls.start("m", initializer, ModelConfig("m"))
-            await until(lambda: initializer.statistics().abandoned == 1)
+            await gate.entered()
+            let_pass(initializer, 2 * LIMIT)
+            assert initializer.statistics().abandoned == 1
             assert initializer.statistics().queued == 1
             gate.open()
             assert not isinstance(await calls.result("m"), Exception)
@@ -311,13 +326,13 @@ class TestGroupOfAStuckThread:
         registry = waiting_in(gate)
         async with Initializer(
             registry,
-            backend_priority=local(timeout=SHORT),
+            backend_priority=local(timeout=LIMIT),
             max_concurrent_loads=2,
             max_abandoned_loads=0,
         ) as initializer:
-            await error_of(initializer, ModelConfig("m"))
+            await error_of_late(initializer, ModelConfig("m"), gate)
             assert initializer.statistics().overdue == 1
-            error = await error_of(initializer, ModelConfig("m"))
+            error = await error_of_queued(initializer, ModelConfig("m"))
             assert "the load of 'm' on LOCAL" in error.attempts[0].reason
             assert gate.count == 1
             await initializer.init(ModelConfig("free"))
@@ -357,7 +372,7 @@ class TestHoldsGil:
         registry.module("m", "GPU")(waits_at(gate, holds_gil=True))
         registry.module("m")(returns_at_once(holds_gil=True))
         registry.module("next")(does(lambda config: None, holds_gil=True))
-        backends = [{"type": "GPU", "timeout": SHORT}, {"type": "LOCAL"}]
+        backends = [{"type": "GPU", "timeout": LIMIT}, {"type": "LOCAL"}]
         async with (
             Initializer(registry, backend_priority=backends) as initializer,
             Initializer(registry) as other,
@@ -366,7 +381,10 @@ class TestHoldsGil:
             calls = Calls(tasks)
             calls.start("m", initializer, ModelConfig("m"))
             await gate.entered()
-            await other.init(ModelConfig("next"))
+            calls.start("next", other, ModelConfig("next"))
+            await until(lambda: other.statistics().queued == 1)
+            let_pass(initializer, 2 * LIMIT)
+            assert not isinstance(await calls.result("next"), Exception)
             assert not isinstance(await calls.result("m"), Exception)
             assert initializer.statistics().abandoned == 1
             gate.open()
@@ -384,7 +402,7 @@ async def test_a_fallback_keeps_its_turn_whoever_else_waits_for_the_group() -> N
     registry.module("m")(does(lambda config: order.append("the fallback")))
     registry.module("waits", "TPU")(returns_at_once(exclusive_group=GROUP))
     registry.module("urgent")(does(lambda config: order.append("the urgent one")))
-    priority = [{"type": "GPU", "timeout": SHORT}, {"type": "TPU"}, {"type": "LOCAL"}]
+    priority = [{"type": "GPU", "timeout": LIMIT}, {"type": "TPU"}, {"type": "LOCAL"}]
     async with (
         Initializer(registry, backend_priority=priority, max_concurrent_loads=1) as initializer,
         create_task_group() as tasks,
@@ -394,6 +412,8 @@ async def test_a_fallback_keeps_its_turn_whoever_else_waits_for_the_group() -> N
         await gate.entered()
         calls.start("waits", initializer, ModelConfig("waits"))
         calls.start("urgent", initializer, ModelConfig("urgent"), priority=10)
+        await until(lambda: initializer.statistics().queued == 2)
+        let_pass(initializer, 2 * LIMIT)
         await until(lambda: len(order) == 2)
         assert order == ["the fallback", "the urgent one"]
         gate.open()

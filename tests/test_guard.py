@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import pytest
 from calls import Calls, arrived, does, error_of
-from scenes import registry_of
+from scenes import LIMIT, error_of_late, registry_of
 
 from anyload import (
     GlobalChange,
@@ -29,9 +29,6 @@ from anyload import (
 from anyload.events import Abandoned, Event, GlobalsChanged, Loaded
 from anyload.guard import PYTHON, Snapshot, attribute
 from anyload.testing import Gate, returns_at_once, settled, until, waits_at
-
-SHORT = 0.05
-"""A limit that is to pass, in seconds."""
 
 
 class Dial:
@@ -209,11 +206,11 @@ async def test_an_abandoned_load_is_looked_at_when_its_thread_ends(gate: Gate, d
     """Nobody waits for it any more, and what it leaves behind is seen all the same."""
     events: list[Event] = []
     registry = registry_of(m=dial.turner(gate))
-    priority = [{"type": "LOCAL", "timeout": SHORT}]
+    priority = [{"type": "LOCAL", "timeout": LIMIT}]
     async with Initializer(
         registry, backend_priority=priority, hooks=[events.append]
     ) as initializer:
-        await error_of(initializer, ModelConfig("m"))
+        await error_of_late(initializer, ModelConfig("m"), gate)
         await arrived(Abandoned, events)
         gate.open()
         event: GlobalsChanged = await arrived(GlobalsChanged, events)
@@ -251,9 +248,9 @@ async def test_putting_back_that_hangs_keeps_nobody_for_longer_than_the_limit(ga
     """It is a part of the attempt: past its timeout, other loads begin."""
     dial = Dial(lambda value: gate.enter())
     registry = registry_of(m=dial.turner(), other=returns_at_once())
-    priority = [{"type": "LOCAL", "timeout": SHORT}]
+    priority = [{"type": "LOCAL", "timeout": LIMIT}]
     async with Initializer(registry, backend_priority=priority) as initializer:
-        error = await error_of(initializer, ModelConfig("m"))
+        error = await error_of_late(initializer, ModelConfig("m"), gate)
         assert [attempt.outcome for attempt in error.attempts] == ["timed_out"]
         await initializer.init(ModelConfig("other"))
         gate.open()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from anyio import create_task_group
 from calls import arrived, does, of_type
-from scenes import Caller, registry_of
+from scenes import LIMIT, Caller, error_of_late, registry_of
 
 from anyload import Initializer, ModelConfig
 from anyload._load.interpreter import Interpreter, Wish
@@ -60,13 +60,10 @@ async def test_the_garbage_collector_is_off_while_such_loads_run() -> None:
 async def test_a_load_that_is_given_up_does_not_keep_it_off() -> None:
     """Whoever hangs must not cost the others their memory."""
     gate = Gate()
-    priority = [{"type": "LOCAL", "timeout": 0.05}]
+    priority = [{"type": "LOCAL", "timeout": LIMIT}]
     registry = registry_of(m=waits_at(gate, pauses_gc=True))
-    async with (
-        Initializer(registry, backend_priority=priority) as initializer,
-        create_task_group() as tasks,
-    ):
-        await Caller(tasks, initializer, ModelConfig("m")).failure()
+    async with Initializer(registry, backend_priority=priority) as initializer:
+        await error_of_late(initializer, ModelConfig("m"), gate)
         assert gate.inside == 1
         assert gc.isenabled()
         gate.open()

@@ -5,9 +5,9 @@ import time
 from typing import Any
 
 import pytest
-from anyio import create_task_group, sleep
+from anyio import create_task_group
 from calls import Calls, arrived, does, error_of, of_type, two_backends
-from scenes import LIMIT, Caller, error_of_late, let_pass
+from scenes import LIMIT, Caller, Clock, error_of_late, let_pass
 
 from anyload import (
     BulkLoadError,
@@ -94,14 +94,17 @@ class TestTimeout:
         registry.module("quick")(returns_at_once())
         async with (
             Initializer(
-                registry, max_concurrent_loads=1, backend_priority=local(timeout=SHORT)
+                registry, max_concurrent_loads=1, backend_priority=local(timeout=LIMIT)
             ) as initializer,
             create_task_group() as tasks,
         ):
             calls = Calls(tasks)
             calls.start("stuck", initializer, ModelConfig("stuck"))
             await gate.entered()
-            await initializer.init(ModelConfig("quick"))
+            calls.start("quick", initializer, ModelConfig("quick"))
+            await until(lambda: initializer.statistics().queued == 1)
+            let_pass(initializer, 2 * LIMIT)
+            assert not isinstance(await calls.result("quick"), Exception)
             assert isinstance(await calls.result("stuck"), LoadError)
             assert initializer.statistics().abandoned == 1
             gate.open()
@@ -113,17 +116,17 @@ class TestTimeout:
         registry = two_backends()
         registry.module("first", "GPU")(waits_at(gate))
         registry.module("second")(returns_at_once())
-        backends = [{"type": "GPU"}, {"type": "LOCAL", "timeout": 0.2}]
+        backends = [{"type": "GPU"}, {"type": "LOCAL", "timeout": LIMIT}]
         async with (
             Initializer(registry, max_concurrent_loads=1, backend_priority=backends) as initializer,
             create_task_group() as tasks,
         ):
-            calls = Calls(tasks)
+            clock, calls = Clock(initializer), Calls(tasks)
             calls.start("first", initializer, ModelConfig("first"))
             await gate.entered()
             calls.start("second", initializer, ModelConfig("second"))
             await until(lambda: initializer.statistics().queued == 1)
-            await sleep(0.3)
+            clock.forward(2 * LIMIT)
             gate.open()
             assert not isinstance(await calls.result("second"), Exception)
             await settled(initializer)
@@ -159,7 +162,7 @@ class TestTakingTheSlotOver:
         registry.module("other")(does(lambda config: order.append("other")))
         async with (
             Initializer(
-                registry, max_concurrent_loads=1, backend_priority=gpu_then_local(timeout=0.2)
+                registry, max_concurrent_loads=1, backend_priority=gpu_then_local(timeout=LIMIT)
             ) as initializer,
             create_task_group() as tasks,
         ):
@@ -167,6 +170,8 @@ class TestTakingTheSlotOver:
             calls.start("m", initializer, ModelConfig("m"))
             await gate.entered()
             calls.start("other", initializer, ModelConfig("other"), priority=5)
+            await until(lambda: initializer.statistics().queued == 1)
+            let_pass(initializer, 2 * LIMIT)
             await calls.result("m")
             await calls.result("other")
             assert order == ["m", "other"]
@@ -224,48 +229,53 @@ class TestStallTimeout:
         registry = Registry()
         registry.module("m")(waits_at(gate))
         async with (
-            Initializer(registry, backend_priority=local(stall_timeout=SHORT)) as initializer,
+            Initializer(registry, backend_priority=local(stall_timeout=LIMIT)) as initializer,
             create_task_group() as tasks,
         ):
-            calls = Calls(tasks)
+            clock, calls = Clock(initializer), Calls(tasks)
             calls.start("m", initializer, ModelConfig("m"))
             await gate.entered()
-            await sleep(3 * SHORT)
+            clock.forward(3 * LIMIT)
             gate.open()
             assert not isinstance(await calls.result("m"), Exception)
             await settled(initializer)
 
     async def test_reports_keep_it_alive(self) -> None:
         """A load that reports is healthy for longer than stall_timeout."""
-
-        def reports_on(config: ModelConfig) -> None:
-            for _ in range(60):
-                report_progress()
-                time.sleep(0.01)
-
+        gate = Gate()
         registry = Registry()
-        registry.module("m")(does(reports_on))
-        async with Initializer(registry, backend_priority=local(stall_timeout=0.4)) as initializer:
-            await initializer.init(ModelConfig("m"))
+        registry.module("m")(reports(gate, steps=6))
+        async with (
+            Initializer(registry, backend_priority=local(stall_timeout=LIMIT)) as initializer,
+            create_task_group() as tasks,
+        ):
+            clock, calls = Clock(initializer), Calls(tasks)
+            calls.start("m", initializer, ModelConfig("m"))
+            for step in range(1, 7):
+                await gate.entered(step)
+                clock.forward(0.7 * LIMIT)
+                gate.let_through()
+            assert not isinstance(await calls.result("m"), Exception)
             await settled(initializer)
 
     async def test_reports_do_not_extend_the_timeout(self) -> None:
         """A load that reports past its timeout is timed out, and told so by its next report."""
-        events = list[Any]()
+        reporting, events = Gate(open=True), list[Any]()
 
         def reports_on(config: ModelConfig) -> None:
             while True:
                 report_progress(stage="still there")
+                reporting.enter()
                 time.sleep(0.001)
 
         registry = Registry()
         registry.module("m")(does(reports_on))
         async with Initializer(
             registry,
-            backend_priority=local(timeout=SHORT, stall_timeout=30.0),
+            backend_priority=local(timeout=LIMIT, stall_timeout=10 * LIMIT),
             hooks=[events.append],
         ) as initializer:
-            error = await error_of(initializer, ModelConfig("m"))
+            error = await error_of_late(initializer, ModelConfig("m"), reporting)
             assert outcomes(error) == [("LOCAL", "timed_out")]
             await settled(initializer)
             assert "no longer wanted" in (await arrived(ThreadEnded, events)).error
@@ -329,17 +339,17 @@ class TestLoadTimeout:
         registry = Registry()
         registry.module("m")(waits_at(gate))
         async with (
-            Initializer(registry, load_timeout=1.0) as initializer,
+            Initializer(registry, load_timeout=LIMIT) as initializer,
             create_task_group() as tasks,
         ):
-            calls = Calls(tasks)
+            clock, calls = Clock(initializer), Calls(tasks)
             calls.start("first", initializer, ModelConfig("m"), key="shared")
             await gate.entered()
-            await sleep(0.6)
-            began = time.monotonic()
+            clock.forward(0.6 * LIMIT)
             calls.start("second", initializer, ModelConfig("m"), key="shared")
+            await until(lambda: initializer.statistics().waiters == 2)
+            clock.forward(0.9 * LIMIT)
             first, second = await calls.result("first"), await calls.result("second")
-            assert time.monotonic() - began < 0.9
             assert type(first) is type(second) is LoadTimeoutError
             assert first is not second
             assert gate.count == 1
@@ -355,16 +365,22 @@ class TestOverdue:
         registry.module("stuck", "GPU")(waits_at(gate))
         quick = registry.module("stuck")(does(lambda config: None))
         registry.module("quick")(returns_at_once())
-        async with Initializer(
-            registry,
-            max_concurrent_loads=2,
-            max_abandoned_loads=1,
-            backend_priority=gpu_then_local(timeout=SHORT),
-        ) as initializer:
+        async with (
+            Initializer(
+                registry,
+                max_concurrent_loads=2,
+                max_abandoned_loads=1,
+                backend_priority=gpu_then_local(timeout=LIMIT),
+            ) as initializer,
+            create_task_group() as tasks,
+        ):
+            caller = Caller(tasks, initializer, ModelConfig("stuck"))
+            await gate.entered()
+            let_pass(initializer, 2 * LIMIT)
             # Abandoned: its fallback runs on the slot.
-            assert isinstance(await initializer.init(ModelConfig("stuck")), quick)
+            assert isinstance(await caller.result(), quick)
             # Overdue: no other backend may start while it is on its slot.
-            error = await error_of(initializer, ModelConfig("stuck"))
+            error = await error_of_late(initializer, ModelConfig("stuck"), gate)
             assert type(error) is LoadError
             assert outcomes(error) == [("GPU", "timed_out")]
             figures = initializer.statistics()
@@ -410,11 +426,11 @@ class TestOverdue:
                 registry,
                 max_concurrent_loads=2,
                 max_abandoned_loads=0,
-                backend_priority=gpu_then_local(timeout=0.3),
+                backend_priority=gpu_then_local(timeout=LIMIT),
             ) as initializer,
             create_task_group() as tasks,
         ):
-            await error_of(initializer, ModelConfig("m"), key="m")
+            await error_of_late(initializer, ModelConfig("m"), gate, key="m")
             calls = Calls(tasks)
             calls.start("again", initializer, ModelConfig("m"), key="m")
             await until(lambda: initializer.statistics().queued == 1)
@@ -437,15 +453,16 @@ class TestSaturated:
                 registry,
                 max_concurrent_loads=1,
                 max_abandoned_loads=0,
-                backend_priority=local(timeout=0.4),
+                backend_priority=local(timeout=LIMIT),
             ) as initializer,
             create_task_group() as tasks,
         ):
-            calls = Calls(tasks)
+            clock, calls = Clock(initializer), Calls(tasks)
             calls.start("stuck", initializer, ModelConfig("stuck"))
             await gate.entered()
             calls.start("queued", initializer, ModelConfig("quick"))
             await until(lambda: initializer.statistics().queued == 1)
+            clock.forward(2 * LIMIT)
             assert type(await calls.result("stuck")) is LoadError
             queued = await calls.result("queued")
             new = await error_of(initializer, ModelConfig("quick"))
@@ -453,7 +470,7 @@ class TestSaturated:
                 assert type(error) is SaturatedError
                 (load,) = error.stuck
                 assert (load.model, load.backend, load.abandoned) == ("stuck", "LOCAL", False)
-                assert load.age > 0.1
+                assert load.age >= 2 * LIMIT
                 assert "'stuck' on LOCAL, overdue, running for " in str(error)
                 assert ", in " in str(error)
             gate.open()
@@ -554,18 +571,21 @@ class TestRelease:
         quick = registry.module("m")(returns_at_once())
         async with Initializer(
             registry,
-            backend_priority=local(timeout=SHORT),
+            backend_priority=local(timeout=LIMIT),
             max_concurrent_loads=1,
             max_abandoned_loads=1,
-            release_timeout=SHORT,
+            release_timeout=LIMIT,
         ) as initializer:
             with pytest.raises(BulkLoadError):
                 # The failure leaves the other model, which has landed or will, to be released.
                 await initializer.init_many([ModelConfig("d"), ModelConfig("absent")])
             async with initializer.init_each([ModelConfig("d")]):
                 await until(lambda: initializer.statistics().loaded == 2)
-            await until(lambda: initializer.statistics().abandoned == 1)
-            assert isinstance(await error_of(initializer, ModelConfig("h")), LoadError)
+            await hang.entered()
+            let_pass(initializer, 2 * LIMIT)
+            assert initializer.statistics().abandoned == 1
+            error = await error_of_late(initializer, ModelConfig("h"), load)
+            assert isinstance(error, LoadError)
             assert initializer.statistics().overdue == 1
             hang.open()
             await until(lambda: initializer.statistics().overdue == 0)

@@ -9,8 +9,15 @@ from typing import Any
 
 import pytest
 from anyio import create_task_group
-from calls import Calls, does, error_of, two_backends
-from scenes import Caller, model_on_disk, registry_of
+from calls import Calls, does, two_backends
+from scenes import (
+    LIMIT,
+    Caller,
+    error_of_late,
+    error_of_queued,
+    model_on_disk,
+    registry_of,
+)
 
 from anyload import Initializer, LoadCancelled, ModelConfig, check_cancelled, report_progress
 from anyload.testing import FakeModel, Gate, returns_at_once, settled, until, waits_at
@@ -124,13 +131,13 @@ async def test_who_waits_for_two_stuck_loads_stays_on_the_clock(gate: Gate) -> N
     module = registry.module("m", "GPU")(does(on_gpu, exclusive_group="two stuck"))
     registry.module("m")(waits_at(gate))
     registry.module("holder")(waits_at(held, exclusive_group="two stuck"))
-    backends = [{"type": "GPU", "timeout": 30.0}, {"type": "LOCAL", "timeout": SHORT}]
+    backends = [{"type": "GPU", "timeout": 10 * LIMIT}, {"type": "LOCAL", "timeout": LIMIT}]
     async with (
         Initializer(registry, backend_priority=backends, max_abandoned_loads=0) as initializer,
         create_task_group() as tasks,
     ):
-        for module_id in ("m", "holder"):
-            await error_of(initializer, ModelConfig(module_id), key=module_id)
+        for module_id, place in (("m", gate), ("holder", held)):
+            await error_of_late(initializer, ModelConfig(module_id), place, key=module_id)
         assert initializer.statistics().overdue == 2
         caller = Caller(tasks, initializer, ModelConfig("m"), key="m")
         await until(lambda: initializer.statistics().queued == 1)
@@ -235,7 +242,7 @@ async def test_a_flight_hears_when_its_predecessor_is_overdue(gate: Gate, tmp_pa
             raise
 
     stuck = Gate()
-    priority = [{"type": "LOCAL", "timeout": 0.3}]
+    priority = [{"type": "LOCAL", "timeout": LIMIT}]
     async with Initializer(
         registry_of(m=does(load)), backend_priority=priority, max_abandoned_loads=0
     ) as initializer:
@@ -245,7 +252,9 @@ async def test_a_flight_hears_when_its_predecessor_is_overdue(gate: Gate, tmp_pa
             gate.open()
             tasks.cancel_scope.cancel()
         await until(told.is_set)
-        error = await error_of(initializer, here)
+        # It queues behind a load within its limit, and then both limits pass.
+        error = await error_of_queued(initializer, here)
+        assert initializer.statistics().overdue == 1
         assert "waited for the load of" in error.attempts[0].reason
         stuck.open()
         await settled(initializer)

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio import create_task_group
 from calls import Calls, arrived, does, error_of, of_type
-from scenes import registry_of
+from scenes import LIMIT, error_of_late, let_pass, registry_of
 
 from anyload import Backend, ClosedError, Initializer, LoadError, ModelConfig, Registry
 from anyload.events import Loaded, Prepared
@@ -128,11 +128,18 @@ class TestPrepare:
         registry.module("hung")(prepares(gate.enter, "sick.deep"))
         registry.module("same")(prepares(lambda: None, "sick.other"))
         registry.module("other")(prepares(lambda: None, "healthy"))
-        async with Initializer(registry, prepare_timeout=SHORT) as initializer:
-            await error_of(initializer, ModelConfig("hung"))
+        async with (
+            Initializer(registry, prepare_timeout=LIMIT) as initializer,
+            create_task_group() as tasks,
+        ):
+            await error_of_late(initializer, ModelConfig("hung"), gate)
             again = await error_of(initializer, ModelConfig("hung"))
             assert again.attempts[0].outcome == "timed_out"
-            same = await error_of(initializer, ModelConfig("same"))
+            calls = Calls(tasks)
+            calls.start("same", initializer, ModelConfig("same"))
+            await until(lambda: initializer.statistics().preparing == 1)
+            let_pass(initializer, 2 * LIMIT)
+            same = await calls.result("same")
             assert same.attempts[0].outcome == "timed_out"
             assert "cannot begin: an import of 'sick' hangs" in same.attempts[0].reason
             await initializer.init(ModelConfig("other"))
@@ -159,10 +166,17 @@ class TestPrepare:
         registry = Registry()
         registry.module("hung")(prepares(gate.enter, "sick.deep"))
         registry.module("same")(prepares(fails_once, "sick.other"))
-        async with Initializer(registry, prepare_timeout=SHORT) as initializer:
-            for model in ("same", "hung"):
-                await error_of(initializer, ModelConfig(model))
-            blocked = await error_of(initializer, ModelConfig("same"))
+        async with (
+            Initializer(registry, prepare_timeout=LIMIT) as initializer,
+            create_task_group() as tasks,
+        ):
+            await error_of(initializer, ModelConfig("same"))
+            await error_of_late(initializer, ModelConfig("hung"), gate)
+            calls = Calls(tasks)
+            calls.start("same", initializer, ModelConfig("same"))
+            await until(lambda: initializer.statistics().preparing == 1)
+            let_pass(initializer, 2 * LIMIT)
+            blocked = await calls.result("same")
             assert "cannot begin: an import of 'sick' hangs" in blocked.attempts[0].reason
             gate.open()
             await settled(initializer)
@@ -367,8 +381,8 @@ class TestBackend:
         gate = Gate()
         registry, kind = device()
         registry.module("m", "DEVICE")(waits_at(gate))
-        initializer = Initializer(registry, backend_priority=[{"type": "DEVICE", "timeout": SHORT}])
-        await error_of(initializer, ModelConfig("m"))
+        initializer = Initializer(registry, backend_priority=[{"type": "DEVICE", "timeout": LIMIT}])
+        await error_of_late(initializer, ModelConfig("m"), gate)
         with caplog.at_level(logging.WARNING, "anyload"):
             assert len(await initializer.aclose()) == 1
         assert "stop() of backend DEVICE is skipped" in caplog.text
@@ -448,9 +462,9 @@ class TestWarmup:
         registry = Registry()
         module = does(lambda config: None, warmup=lambda model: gate.enter())
         registry.module("m")(module)
-        backends = [{"type": "LOCAL", "timeout": SHORT}]
+        backends = [{"type": "LOCAL", "timeout": LIMIT}]
         async with Initializer(registry, backend_priority=backends) as initializer:
-            error = await error_of(initializer, ModelConfig("m"))
+            error = await error_of_late(initializer, ModelConfig("m"), gate)
             assert error.attempts[0].outcome == "timed_out"
             gate.open()
             await settled(initializer)

@@ -19,7 +19,16 @@ import anyio
 import pytest
 from anyio import create_task_group, fail_after
 from calls import GPU_THEN_LOCAL
-from scenes import LIMIT, Caller, let_pass, model_on_disk, registry_of, registry_of_two
+from scenes import (
+    LIMIT,
+    Caller,
+    Clock,
+    error_of_late,
+    let_pass,
+    model_on_disk,
+    registry_of,
+    registry_of_two,
+)
 
 from anyload import (
     ClosedError,
@@ -284,12 +293,12 @@ async def test_the_error_of_a_timed_out_load_shows_where_its_thread_is(
     gate: Gate, model: str
 ) -> None:
     """With no backend left, a timed-out attempt is a LoadError with the stuck thread's stack."""
-    options: dict[str, Any] = {"backend_priority": [{"type": "LOCAL", "timeout": SHORT}]}
+    options: dict[str, Any] = {"backend_priority": [{"type": "LOCAL", "timeout": LIMIT}]}
     async with Initializer(registry_of(m=waits_at(gate)), **options) as initializer:
-        with pytest.raises(LoadError) as caught:
-            await initializer.init(model)
-        assert not isinstance(caught.value, LoadTimeoutError)
-        (attempt,) = caught.value.attempts
+        error = await error_of_late(initializer, model, gate)
+        assert isinstance(error, LoadError)
+        assert not isinstance(error, LoadTimeoutError)
+        (attempt,) = error.attempts
         assert attempt.outcome == "timed_out"
         assert attempt.stack is not None
         assert " enter" in attempt.stack
@@ -307,11 +316,12 @@ async def test_time_in_the_queue_is_not_time_in_the_load(gate: Gate, tmp_path: P
         "max_concurrent_loads": 1,
     }
     async with Initializer(registry, **options) as initializer, create_task_group() as tasks:
+        clock = Clock(initializer)
         blocker = Caller(tasks, initializer, model_on_disk(tmp_path, "blocker"))
         await gate.entered()
         queued = Caller(tasks, initializer, model_on_disk(tmp_path))
         await until(rests_with(initializer, queued=1))
-        let_pass(initializer, 2 * LIMIT)
+        clock.forward(2 * LIMIT)
         gate.open()
         await blocker.result()
         await queued.result()
@@ -604,22 +614,20 @@ async def test_loads_past_their_limit_stay_on_their_slots_at_the_cap(
     passing = Gate()
     registry = registry_of(m=waits_at(gate), one=waits_at(passing), good=returns_at_once())
     options: dict[str, Any] = {
-        "backend_priority": [{"type": "LOCAL", "timeout": SHORT}],
+        "backend_priority": [{"type": "LOCAL", "timeout": LIMIT}],
         "max_concurrent_loads": 2,
         "max_abandoned_loads": 1,
     }
     async with Initializer(registry, **options) as initializer:
-        with pytest.raises(LoadError):
-            await initializer.init(model_on_disk(tmp_path, "one"))
+        error = await error_of_late(initializer, model_on_disk(tmp_path, "one"), passing)
+        assert isinstance(error, LoadError)
         assert rests_with(initializer, abandoned=1, overdue=0, free_slots=2)()
         second = model_on_disk(tmp_path, name="second")
-        with pytest.raises(LoadError):
-            await initializer.init(second)
+        assert isinstance(await error_of_late(initializer, second, gate), LoadError)
         assert rests_with(initializer, abandoned=1, overdue=1, free_slots=1)()
         await initializer.init(ModelConfig("good"))
         third = model_on_disk(tmp_path, name="third")
-        with pytest.raises(LoadError):
-            await initializer.init(third)
+        assert isinstance(await error_of_late(initializer, third, gate), LoadError)
         assert rests_with(initializer, abandoned=1, overdue=2, free_slots=0)()
         with pytest.raises(SaturatedError) as caught:
             await initializer.init(ModelConfig("good"))
@@ -644,7 +652,7 @@ async def test_with_no_abandoning_a_queued_load_is_refused_when_the_slots_are_ov
     """``max_abandoned_loads=0`` never abandons; what is queued gets SaturatedError at once."""
     registry = registry_of(m=waits_at(gate))
     options: dict[str, Any] = {
-        "backend_priority": [{"type": "LOCAL", "timeout": 4 * SHORT}],
+        "backend_priority": [{"type": "LOCAL", "timeout": LIMIT}],
         "max_concurrent_loads": 1,
         "max_abandoned_loads": 0,
     }
@@ -653,6 +661,8 @@ async def test_with_no_abandoning_a_queued_load_is_refused_when_the_slots_are_ov
         stuck = Caller(tasks, initializer, first)
         await gate.entered()
         queued = Caller(tasks, initializer, model_on_disk(tmp_path, name="queued"))
+        await until(rests_with(initializer, queued=1))
+        let_pass(initializer, 2 * LIMIT)
         error = await queued.failure()
         assert isinstance(error, SaturatedError)
         assert [load.model for load in error.stuck] == [first]

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from scenes import registry_of
+from scenes import LIMIT, error_of_late, registry_of
 from test_prepare import prepares
 
 from anyload import BulkLoadError, Initializer, ModelConfig, Recorder, Timeline
@@ -395,10 +395,9 @@ async def test_a_recorder_tells_of_a_run() -> None:
 async def test_a_recorder_tells_of_what_still_runs() -> None:
     """A timeline can be had at any time; an abandoned thread is in it until it ends."""
     gate, recorder = Gate(), Recorder()
-    options: dict[str, Any] = {"backend_priority": [{"type": "LOCAL", "timeout": 0.05}]}
+    options: dict[str, Any] = {"backend_priority": [{"type": "LOCAL", "timeout": LIMIT}]}
     async with Initializer(registry_of(m=waits_at(gate)), hooks=[recorder], **options) as one:
-        with pytest.raises(Exception, match="timed out"):
-            await one.init(ModelConfig("m"))
+        assert "timed out" in str(await error_of_late(one, ModelConfig("m"), gate))
         # Hooks may hear of it a moment after its caller.
         await until(lambda: len(recorder.timeline().of("abandoned")) == 1)
         (late,) = recorder.timeline().of("abandoned")

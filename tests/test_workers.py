@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import anyio
 import pytest
 from calls import Calls, two_backends
-from scenes import registry_of
+from scenes import LIMIT, let_pass, registry_of
 
 from anyload import Initializer, ModelConfig
 from anyload._load import workers as worker_threads
@@ -223,13 +223,15 @@ async def test_a_thread_that_is_late_runs_no_load_that_nobody_wants(
     registry = two_backends()
     registry.module("m", "GPU")(waits_at(stuck))
     registry.module("m")(waits_at(fallback))
-    backends = [{"type": "GPU", "timeout": 0.05}, {"type": "LOCAL"}]
+    backends = [{"type": "GPU", "timeout": LIMIT}, {"type": "LOCAL"}]
     async with Initializer(
         registry, backend_priority=backends, max_concurrent_loads=1
     ) as initializer:
         entrance.let_through()
         async with anyio.create_task_group() as tasks:
             Calls(tasks).start("m", initializer, ModelConfig("m"))
+            await stuck.entered()
+            let_pass(initializer, 2 * LIMIT)
             await entrance.entered(2)  # the fallback's thread; the first one is stuck
             tasks.cancel_scope.cancel()
         assert initializer.statistics().abandoned == 1

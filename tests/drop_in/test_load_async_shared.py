@@ -16,6 +16,7 @@ import pytest
 from anyio import create_task_group
 from caikit.core import MODEL_MANAGER
 from caikit.core.model_management import model_initializer_factory
+from scenes import LIMIT, let_pass
 from serving import (
     Caller,
     Finder,
@@ -34,8 +35,6 @@ import anyload.caikit
 from anyload import LoadError
 from anyload._load.figures import statistics
 from anyload.testing import Gate, until
-
-SHORT = 0.05
 
 once = partial(anyload.caikit.load, initializer="ours", load_singleton=True)
 
@@ -279,9 +278,13 @@ class TestACancelledCaller:
 
 async def test_a_load_that_is_too_late_is_no_singleton(site: Site, gate: Gate) -> None:
     """What comes of it after ``load_timeout`` is dropped; the next caller loads anew."""
-    initializer = ours(load_timeout=SHORT)
+    initializer = ours(load_timeout=LIMIT)
     path = site.model(site.module(at(gate)))
-    error = await outcome_of(partial(once, path, initializer=initializer))
+    async with create_task_group() as tasks:
+        caller = Caller(tasks, path, initializer=initializer, load_singleton=True)
+        await gate.entered()
+        let_pass(initializer, 2 * LIMIT)
+        error = await caller.ended()
     assert isinstance(error, LoadError)
     assert error.attempts[0].outcome == "timed_out"
     gate.open()
@@ -336,12 +339,13 @@ class TestAnArchive:
             gate.enter()
             seen.append(os.path.exists(os.path.join(given.model_path, "weights")))
 
-        initializer = ours(**{"load_timeout": SHORT} if late else {})
+        initializer = ours(**{"load_timeout": LIMIT} if late else {})
         content = zipped(site.module(body), "config.yml", "weights")
         async with create_task_group() as tasks:
             caller = Caller(tasks, content, initializer=initializer)
             await gate.entered()
             if late:
+                let_pass(initializer, 2 * LIMIT)
                 assert isinstance(await caller.ended(), LoadError)
             else:
                 await caller.cancel()

@@ -12,8 +12,19 @@ from typing import Any
 
 import caikit
 import pytest
-from asking import SHORT, Asking, figures, gpu_then_local, on_two_backends, settled, until, waits_at
+from asking import (
+    SHORT,
+    Asking,
+    figures,
+    gpu_then_local,
+    load_late,
+    on_two_backends,
+    settled,
+    until,
+    waits_at,
+)
 from caikit.core import MODEL_MANAGER
+from scenes import LIMIT, let_pass
 from worlds import Call, World, gives, makes, raises
 
 from anyload import ConfigError, LoadCancelled, LoadError, LoadTimeoutError, SaturatedError
@@ -104,9 +115,9 @@ class TestTimeout:
     def test_the_next_backend_loads(self, world: World, gate: Gate) -> None:
         """... and with ``on_error: next`` the next one loads, while the first still runs."""
         _, local = on_two_backends(world, waits_at(gate))
-        priority = gpu_then_local(timeout=SHORT)
+        priority = gpu_then_local(timeout=LIMIT)
         world.made_from({"backend_priority": priority, "on_error": "next"})
-        assert type(world.load().model) is local
+        assert type(load_late(world, gate).model) is local
         assert figures(world).abandoned == 1
         gate.open()
         settled(world)
@@ -123,11 +134,13 @@ class TestTimeout:
             return model
 
         on_two_backends(world, does)
-        limits = {"timeout": SHORT} if is_late else {}
+        limits = {"timeout": LIMIT} if is_late else {}
         world.made_from({"backend_priority": gpu_then_local(**limits), "on_error": "next"})
         with Asking(world) as asking:
             asked = asking.ask()
             if is_late:
+                gate.entered_sync()
+                let_pass(world.initializer, 2 * LIMIT)
                 asked.result()
             gate.open()
             model = asked.result()
@@ -140,8 +153,8 @@ class TestTimeout:
         """A method named ``release`` is the module's own affair."""
         world.backend_type("GPU")
         world.module(does=waits_at(gate), release=lambda self: world.note("released"))
-        world.made_from({"backend_priority": [{"type": "LOCAL", "timeout": SHORT}]})
-        assert world.load().error
+        world.made_from({"backend_priority": [{"type": "LOCAL", "timeout": LIMIT}]})
+        assert load_late(world, gate).error
         gate.open()
         settled(world)
         assert ["released"] not in world.log
@@ -157,8 +170,8 @@ class TestTimeout:
             return call.cls()
 
         world.module(does=does)
-        world.made_from({"backend_priority": [{"type": "LOCAL", "timeout": SHORT}]})
-        error = world.load().error
+        world.made_from({"backend_priority": [{"type": "LOCAL", "timeout": LIMIT}]})
+        error = load_late(world, gate).error
         assert isinstance(error, LoadError)
         assert error.attempts[-1].outcome == "timed_out"
         gate.open()
@@ -167,10 +180,12 @@ class TestTimeout:
     def test_it_is_of_the_entry(self, world: World, gate: Gate) -> None:
         """Of two entries of one type, each has its own limit."""
         on_two_backends(world, waits_at(gate))
-        priority = [{"type": "GPU", "timeout": SHORT}, {"type": "GPU"}]
+        priority = [{"type": "GPU", "timeout": LIMIT}, {"type": "GPU"}]
         world.made_from({"backend_priority": priority, "on_error": "next"})
         with Asking(world) as asking:
             asked = asking.ask()
+            gate.entered_sync()
+            let_pass(world.initializer, 2 * LIMIT)
             gate.entered_sync(2)
             gate.open()
             assert asked.result().load_backend is world.initializer.backends[1]
@@ -193,10 +208,15 @@ class TestLoadTimeout:
         """A load that only waits for others has the same limit."""
         world.module(does=waits_at(gate))
         world.made_from(
-            {"load_timeout": SHORT, "max_concurrent_loads": 1, "max_abandoned_loads": 0}
+            {"load_timeout": LIMIT, "max_concurrent_loads": 1, "max_abandoned_loads": 0}
         )
         with Asking(world) as asking:
-            errors = [asking.ask().exception() for _ in range(2)]
+            first = asking.ask()
+            gate.entered_sync()
+            second = asking.ask()
+            until(lambda: figures(world).queued == 1)
+            let_pass(world.initializer, 2 * LIMIT)
+            errors = [first.exception(), second.exception()]
         assert {type(error) for error in errors} <= {LoadTimeoutError, SaturatedError}
         assert world.log.count(["load", "class MOnLocal", "the config of m", {}]) == 1
         gate.open()
