@@ -87,8 +87,27 @@ ERRORS: list[tuple[AnyloadError, dict[str, Any], str]] = [
     ),
     (
         LoadTimeoutError("x", "m", ATTEMPTS, REPORT, limit=30),
-        {"model": "x", "module_id": "m", "attempts": ATTEMPTS, "report": REPORT, "limit": 30},
-        "'x' was not loaded within load_timeout, 30 s (module 'm')" + ROWS,
+        {
+            "model": "x",
+            "module_id": "m",
+            "attempts": ATTEMPTS,
+            "report": REPORT,
+            "limit": 30,
+            "waited": "",
+        },
+        "'x' (module 'm') was not loaded within load_timeout, 30 s" + ROWS,
+    ),
+    (
+        LoadTimeoutError("x", limit=30, waited="it waited"),
+        {
+            "model": "x",
+            "module_id": None,
+            "attempts": (),
+            "report": None,
+            "limit": 30,
+            "waited": "it waited",
+        },
+        "'x' was not loaded within load_timeout, 30 s: it waited",
     ),
     (
         SaturatedError("x", [STUCK]),

@@ -75,6 +75,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_load.read_ahead",
             "_load.interpreter",
             "_load.process",
+            "_load.lookups",
             "_load.obstacles",
             "_load.releases",
             "_load.preparations",

@@ -137,11 +137,14 @@ class LoadError(AnyloadError):
         super().__init__(model, module_id)
 
     def __str__(self) -> str:
-        module = f" (module {quoted(self.module_id)})" if self.module_id else ""
-        return "\n".join([self._headline() + module, *attempt_rows(self.attempts)])
+        return "\n".join([self._headline(), *attempt_rows(self.attempts)])
 
     def _headline(self) -> str:
-        return f"no backend could load {quoted(self.model)}"
+        return f"no backend could load {self._model_and_module()}"
+
+    def _model_and_module(self) -> str:
+        module = f" (module {quoted(self.module_id)})" if self.module_id else ""
+        return quoted(self.model) + module
 
 
 class LoadTimeoutError(LoadError):
@@ -151,6 +154,7 @@ class LoadTimeoutError(LoadError):
 
     Args:
         limit: the ``load_timeout`` that passed, in seconds.
+        waited: what it waited for then, in words; empty if a load was running.
     """
 
     def __init__(
@@ -161,12 +165,15 @@ class LoadTimeoutError(LoadError):
         report: LoadReport | None = None,
         *,
         limit: float,
+        waited: str = "",
     ) -> None:
         self.limit = limit
+        self.waited = waited
         super().__init__(model, module_id, attempts, report)
 
     def _headline(self) -> str:
-        return f"{quoted(self.model)} was not loaded within load_timeout, {seconds(self.limit)}"
+        limit, waited = seconds(self.limit), f": {self.waited}" if self.waited else ""
+        return f"{self._model_and_module()} was not loaded within load_timeout, {limit}{waited}"
 
 
 class SaturatedError(AnyloadError):

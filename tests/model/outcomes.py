@@ -112,8 +112,8 @@ def check_the_end(world: World) -> None:
     for home in world.homes:
         core, flights = home.core, home.core.flights
         assert not flights.live
-        assert not [flight for flight in flights.to_resolve if flight.phase != "settled"]
-        assert not flights.reading
+        assert not [flight for flight in flights.lookups.queued if flight.phase != "settled"]
+        assert not flights.lookups.running
         assert not flights.keys._flights
         assert not flights.keys._lingering
         assert len(flights.queue) == 0

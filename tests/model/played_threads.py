@@ -197,9 +197,12 @@ class Worker:
             if isinstance(frame, InLoad) and frame.turn.stuck:
                 return True
             if isinstance(frame, InStep):
-                preparation, release = frame.preparation, frame.release
-                hung = preparation is not None and preparation.phase == "hung"
-                return hung or (release is not None and release.stuck)
+                preparation, release, reads = frame.preparation, frame.release, frame.reads
+                return (
+                    (preparation is not None and preparation.phase == "hung")
+                    or (release is not None and release.stuck)
+                    or (reads is not None and reads.phase == "settled")
+                )
         return False
 
 

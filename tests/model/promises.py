@@ -18,6 +18,7 @@ from world import World
 
 from anyload._load.closing import STOP_SECONDS
 from anyload._load.flight import Flight, Turn
+from anyload._load.lookups import Lookups
 from anyload._load.plan import Candidate
 from anyload._load.preparations import Preparation
 
@@ -108,14 +109,14 @@ def flights_are_somewhere(view: View) -> None:
         assert not (home.out_of_grace and unsettled), "I13: unsettled after the grace"
         preparing = {step.preparation: step for step in view.steps_of(home) if step.preparation}
         reading = {step.reads for step in view.steps_of(home) if step.reads is not None}
-        assert reading == set(flights.reading)
+        assert reading == set(flights.lookups.running)
         queued = set(flights.queue)
         assert queued == {flight for flight in unsettled if flight.phase == "queued"}, "I5: queue"
         assert len(queued) == len(flights.queue)
         for flight in unsettled:
             assert not (home.closed and flight.phase != "running"), "I13: not ended by the close"
             if flight.phase == "resolving":
-                assert flight in reading or flight in flights.to_resolve, "I5: resolving"
+                assert flight in reading or flight in flights.lookups.queued, "I5: resolving"
             elif flight.phase == "preparing":
                 steps = flights.preparations
                 waits = [p for p in (*steps.queued, *preparing) if flight in p.waiting]
@@ -170,7 +171,8 @@ def work_is_come_for(view: View) -> None:
             # Nobody could be called; whoever is at work will come by. What is done for nobody's
             # sake waits for the next occasion.
             ready = [one for one in ready if not isinstance(one, Preparation) or one.waiting]
-            if ready or (not flights.reading and any(map(_unread, flights.to_resolve))):
+            unread = _unread(flights.lookups)
+            if ready or (unread and not any(map(_awaited, flights.lookups.running))):
                 at_work = [worker for worker in workers.alive if worker.frames]
                 assert any(not worker.stuck for worker in at_work), "I7: nobody will come by"
             continue
@@ -178,15 +180,22 @@ def work_is_come_for(view: View) -> None:
             if len(flights.releases.running) < home.limits.max_concurrent_loads:
                 ready += [r for r in flights.releases.queued if not _group_held(view, r.candidate)]
             ready += flights.preparations.to_stop
-        unread = list(filter(_unread, flights.to_resolve))
-        reading = len(flights.reading)
+        unread = _unread(flights.lookups)
+        reading = sum(map(_awaited, flights.lookups.running))
         if unread and (reading == 0 or not _is_watched(view, home)) and reading < MOST_READERS:
             ready += unread
         assert not ready, f"I7: nobody is coming for {ready}"
 
 
-def _unread(flight: Flight) -> bool:
+def _awaited(flight: Flight) -> bool:
     return flight.phase == "resolving"
+
+
+def _unread(lookups: Lookups) -> list[Flight]:
+    """Return what could be looked up: no other thread is lost in a look-up of the same key."""
+    lost = [set(flight.keys) for flight in lookups.running if not _awaited(flight)]
+    awaited = filter(_awaited, lookups.queued)
+    return [flight for flight in awaited if not any(keys & set(flight.keys) for keys in lost)]
 
 
 def _may_import(view: View, package: str | None) -> bool:

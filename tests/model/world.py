@@ -314,10 +314,11 @@ class World:
 
     def end_step(self, worker: Worker, end: StepEnd) -> None:
         """A thread comes out of anything but a load."""
-        frame = worker.frames.pop()
+        frame = worker.frames[-1]
         assert isinstance(frame, InStep)
         self.stage.end = end
-        frame.task.run()
+        frame.task.run()  # which may call a worker: this one is not idle
+        worker.frames.pop()
         if frame.preparation is not None and end == "ok":
             self.prepared.add((worker.home.number, _owner(frame.preparation)))
         self._go_on(worker, frame.task)

@@ -32,8 +32,18 @@ WITH_THREADS = ("outbox", "waiters", "watchdog", "workers")
 
 OTHERS = [
     *("admission", "alarms", "bulk", "closing", "core", "failures", "faults", "groups", "guard"),
-    *("initializer", "interpreter", "invariants", "limits", "lingering", "loops", "nested"),
-    *("outbox", "phases", "plan", "prefetching", "prepare", "queue", "semantics", "workers"),
+    *("initializer", "interpreter", "invariants", "limits", "lingering", "lookups", "loops"),
+    *(
+        "nested",
+        "outbox",
+        "phases",
+        "plan",
+        "prefetching",
+        "prepare",
+        "queue",
+        "semantics",
+        "workers",
+    ),
 ]
 """The other tests of loading."""
 
@@ -48,6 +58,7 @@ NEAREST = {
     "flight": ("core", "phases", "semantics"),
     "flights": ("core", "limits", "phases"),
     "inside": ("nested",),
+    "lookups": ("lookups", "resolver"),
     "obstacles": ("groups",),
     "preparations": ("phases", "prepare"),
     "process": ("groups", "workers"),

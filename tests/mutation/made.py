@@ -23,8 +23,8 @@ from mutmut.mutation.mutators import mutation_operators
 
 CORE = (
     *("admission", "alarms", "callers", "closing", "core", "dispatch", "flight", "flights"),
-    *("inside", "key_table", "nested", "obstacles", "plan", "preparations", "process", "queue"),
-    *("releases", "restoring", "result", "slots", "turns"),
+    *("inside", "key_table", "lookups", "nested", "obstacles", "plan", "preparations", "process"),
+    *("queue", "releases", "restoring", "result", "slots", "turns"),
 )
 """The files of which mutants are made: those that decide, under the lock."""
 

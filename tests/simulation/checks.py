@@ -8,8 +8,8 @@ from typing import Any
 
 from anyload import Initializer, LoadCancelled, check_cancelled
 from anyload._load.core import Core
-from anyload._load.dispatch import MOST_READERS
 from anyload._load.flight import Flight, Holder, NestedSeat, Turn
+from anyload._load.lookups import MOST_READERS
 from anyload._load.process import Process
 from anyload._load.releases import Release
 from anyload._load.requests import NameSeat
@@ -177,7 +177,7 @@ class Checks(Onlooker):
         slots = flights.slots
         self.expect(not (slots.overdue and slots.may_abandon), f"I9: {home} keeps what is overdue")
         self.expect(not core.turns.handed_over, f"I7: nobody takes what was handed over in {home}")
-        idle = flights.to_resolve and not flights.reading
+        idle = flights.lookups._first() is not None and not flights.lookups.readers
         self.expect(not idle, f"I7: nobody reads the models of {home}")
         preparations = flights.preparations
         begin = [each.what for each in preparations.queued if preparations.may_begin(each)]
@@ -189,9 +189,9 @@ class Checks(Onlooker):
         self._the_close_goes_on(home, core)
 
     def _all_readers_come(self, home: str, core: Core) -> None:
-        dispatch, reading = core._dispatch, len(core.flights.reading)
-        looked_after = dispatch._slow_read_alarm_set or reading >= MOST_READERS
-        slow = core.flights.to_resolve and not looked_after
+        lookups = core.flights.lookups
+        looked_after = lookups.watched or len(lookups.readers) >= MOST_READERS
+        slow = lookups._first() is not None and not looked_after
         self.expect(not slow, f"I7: {home} has a slow reader, and nobody calls another")
 
     def _the_close_goes_on(self, home: str, core: Core) -> None:
@@ -285,7 +285,7 @@ def _in_its_phase(flight: Flight, core: Core) -> bool:
     flights = core.flights
     match flight.phase:
         case "resolving":
-            return flight in flights.to_resolve or flight in flights.reading
+            return flight in flights.lookups.queued or flight in flights.lookups.running
         case "preparing":
             steps = (
                 *flights.preparations._starts.values(),

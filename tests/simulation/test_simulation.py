@@ -15,7 +15,8 @@ from .play import Player, play
 from .stage import Played
 from .world import make_models
 
-SEEDS = range(3)
+SEEDS = range(12, 15)
+"""Few that reach all corners: in one of five every slot is overdue at some time."""
 LINE_SEEDS = range(int(os.environ.get("LINE_SEEDS", "2")))
 PAIR, PAIR_SIZE = 100, 120
 CANCELS = 3
@@ -39,7 +40,7 @@ def played(root: Path) -> list[Played]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_seed_holds(played: list[Played], seed: int) -> None:
     """Through 300 requests, cancels, limits and two closes the invariants of loading hold."""
-    wrong = played[seed].wrong
+    wrong = played[SEEDS.index(seed)].wrong
     assert not wrong, f"again: make simulation SEED={seed}"
 
 

@@ -127,7 +127,7 @@ class Closing:
         return (
             len(self._turns.live)
             + len(flights.preparations.running)
-            + len(flights.reading)
+            + len(flights.lookups.running)
             + len(flights.prefetching.running)
             + len(flights.releases.running)
             + len(flights.releases.hung)

@@ -216,4 +216,5 @@ class Core:
     def _stuck_threads(self) -> int:
         flights = self.flights
         overdue, abandoned = flights.slots.overdue, flights.slots.abandoned
-        return len(overdue) + len(abandoned) + flights.preparations.hung
+        hung = flights.preparations.hung + flights.lookups.stuck
+        return len(overdue) + len(abandoned) + hung

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from .flight import Flight
 from .flights import Flights
 from .queue import Lane
 from .result import Result
 from .tasks import LoadTask, PrefetchTask, PrepareTask, ReadTask, ReleaseTask, StopTask, Task
 from .todo import Todo
 from .turns import Turns
-
-SLOW_READ_SECONDS = 0.05
-MOST_READERS = 8
 
 
 class Dispatch:
@@ -25,9 +21,6 @@ class Dispatch:
         self._flights = flights
         self._turns = turns
         self._process = flights.process
-        # One reader is fastest; another is let in only while the ones at work do not come back.
-        self._readers = 1
-        self._slow_read_alarm_set = False
 
     @property
     def useful(self) -> bool:
@@ -45,7 +38,7 @@ class Dispatch:
         flights = self._flights
         return bool(
             self._turns.handed_over
-            or flights.to_resolve
+            or flights.lookups.queued
             or flights.preparations.queued
             or flights.preparations.to_stop
             or flights.releases.waiting
@@ -100,40 +93,8 @@ class Dispatch:
         return ReleaseTask(release, releases)
 
     def _read(self) -> Task | None:
-        flights = self._flights
-        while flights.to_resolve:
-            flight = flights.to_resolve[0]
-            if flight.phase == "settled":
-                flights.to_resolve.popleft()
-                continue
-            if len(flights.reading) >= self._readers:
-                if not self._slow_read_alarm_set and self._readers < MOST_READERS:
-                    self._watch_reads()
-                return None
-            flights.to_resolve.popleft()
-            if not flights.to_resolve:
-                self._readers = 1
-            flights.reading[flight] = None
-            return ReadTask(flight, flights)
-        self._readers = 1
-        return None
-
-    def _watch_reads(self) -> None:
-        flights = self._flights
-        self._slow_read_alarm_set = True
-        at = flights.clock() + SLOW_READ_SECONDS
-        flights.alarms.set(at, self._reads_looked_at, frozenset(flights.reading))
-
-    def _reads_looked_at(self, reading: frozenset[Flight], todo: Todo) -> None:
-        self._slow_read_alarm_set = False
-        if not self._flights.to_resolve:
-            return
-        if reading.isdisjoint(self._flights.reading):
-            # Those have come back, but one of the others may not.
-            self._watch_reads()
-        else:
-            self._readers = min(len(self._flights.reading) + 1, MOST_READERS)
-            todo.worker = True
+        flight = self._flights.lookups.take()
+        return None if flight is None else ReadTask(flight, self._flights)
 
     def _stop(self) -> Task | None:
         preparations = self._flights.preparations

@@ -26,7 +26,21 @@ def no_backend(flight: Flight, cause: BaseException | None = None) -> Failure:
 
 def too_late(flight: Flight, limit: float) -> Failure:
     """Return what makes the error of a flight that passed ``load_timeout``."""
-    return _load_error(flight, lambda *args: LoadTimeoutError(*args, limit=limit))
+    waited = _waited(flight)
+    return _load_error(flight, lambda *args: LoadTimeoutError(*args, limit=limit, waited=waited))
+
+
+def _waited(flight: Flight) -> str:
+    """Return what a flight waits for, in words; nothing if it is its load."""
+    match flight.phase:
+        case "resolving":
+            return "it was still being looked up"
+        case "preparing":
+            return "it still waited for an import, or for its backend to start"
+        case "queued":
+            return "it still waited for a slot, or for others of its group to leave"
+        case _:
+            return ""
 
 
 def closed(flight: Flight) -> Failure:

@@ -8,7 +8,6 @@ user's, and adds what is to be done afterwards to a `Todo`.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from itertools import count
@@ -20,6 +19,7 @@ from .alarms import Alarms
 from .failures import again, closed, no_backend, saturated, stuck_loads, too_late
 from .flight import Flight, Known, Resolved, Turn
 from .key_table import KeyTable
+from .lookups import Lookups
 from .obstacles import Obstacles
 from .outbox import Outbox
 from .plan import Skip
@@ -59,11 +59,10 @@ class Flights:
         self.releases = Releases(
             process, self.alarms, clock, limits.release_timeout, self.slots, outbox, self
         )
+        self.lookups = Lookups(process, self.alarms, clock)
         self.prefetching = Prefetching(
             process, self.queue, self.preparations, self.slots, limits.prefetch_streams
         )
-        self.to_resolve: deque[Flight] = deque()
-        self.reading: dict[Flight, None] = {}
         self.live: dict[Flight, None] = {}
         self.closed = False
         self.loaded = self.failed = self.cancelled = 0
@@ -96,8 +95,7 @@ class Flights:
         if key is not None:
             self.keys.claim(flight, key)
         if flight.resolve is not None:
-            self.to_resolve.append(flight)
-            todo.worker = True
+            self.lookups.add(flight, todo)
         else:
             self.advance(flight, todo)
 
@@ -301,7 +299,10 @@ class Flights:
             self.dequeue(flight)
         elif flight.phase == "preparing":
             self.preparations.leave(flight)
+        reads = flight.phase == "resolving"
         self._retire(flight)
+        if reads:
+            self.lookups.left(flight, todo)
         flight.failure = failure
         todo.wakes += flight.seats
         flight.seats = ()  # they lead to the flight, so this would be a cycle

@@ -99,7 +99,7 @@ class ReadTask:
         assert found is not None
         # An error that is kept leads to the frame of run().
         del self._flight, self._resolve, self._found
-        self._flights.reading.pop(flight, None)
+        self._flights.lookups.ended(flight)
         self._flights.resolved(flight, found, todo)
 
 

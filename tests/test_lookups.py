@@ -1,0 +1,121 @@
+"""Looking models up: one that hangs holds up itself, however often it is asked for, and no more."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anyio import create_task_group
+from calls import Calls
+from scenes import LIMIT, let_pass, model_on_disk, registry_of
+
+from anyload import Initializer, LoadError, LoadTimeoutError, ModelConfig
+from anyload._load.lookups import MOST_READERS
+from anyload.testing import FakeModel, Gate, settled, until
+
+
+def told_apart_at(gate: Gate) -> type:
+    """Return a module whose variant, which a look-up asks for, is told at a gate."""
+
+    class Varies(FakeModel):
+        @classmethod
+        def variant(cls, config: ModelConfig) -> Any:
+            gate.enter()
+            return cls
+
+    return Varies
+
+
+def models_of(module: str, number: int, parent: Path) -> list[str]:
+    return [model_on_disk(parent, module, f"{module} {each}") for each in range(number)]
+
+
+async def refused(initializer: Initializer, models: list[str], gate: Gate) -> None:
+    """Ask for models whose look-ups hang until they are given up."""
+    async with create_task_group() as tasks:
+        calls, before = Calls(tasks), gate.count
+        for model in models:
+            calls.start(model, initializer, model)
+        await gate.entered(before + len(models))
+        let_pass(initializer, 2 * LIMIT)
+        for model in models:
+            assert isinstance(await calls.result(model), LoadTimeoutError)
+
+
+async def test_those_that_hang_hold_up_no_other(gate: Gate, tmp_path: Path) -> None:
+    """Look-ups that nobody waits for any more leave room for those of other models."""
+    registry = registry_of(hangs=told_apart_at(gate), m=FakeModel)
+    hanging = models_of("hangs", 2 * MOST_READERS, tmp_path)
+    async with Initializer(registry, load_timeout=LIMIT) as initializer:
+        await refused(initializer, hanging[:MOST_READERS], gate)
+        assert await initializer.init(model_on_disk(tmp_path)) is not None
+        await refused(initializer, hanging[MOST_READERS:], gate)
+        assert await initializer.init(model_on_disk(tmp_path, name="other")) is not None
+        gate.open()
+        await settled(initializer)
+
+
+async def test_one_that_hangs_takes_one_thread(gate: Gate, tmp_path: Path) -> None:
+    """Who asks for it again waits for the thread that is in there; another begins after that."""
+    registry = registry_of(hangs=told_apart_at(gate), m=FakeModel)
+    (model,) = models_of("hangs", 1, tmp_path)
+    async with (
+        Initializer(registry, load_timeout=LIMIT) as initializer,
+        create_task_group() as tasks,
+    ):
+        await refused(initializer, [model], gate)
+        calls = Calls(tasks)
+        for number in range(3):
+            calls.start(f"late {number}", initializer, model)
+            await until(lambda: initializer.statistics().resolving == 1)
+            assert await initializer.init(model_on_disk(tmp_path, name=f"{number}")) is not None
+            let_pass(initializer, 2 * LIMIT)
+            error = await calls.result(f"late {number}")
+            assert isinstance(error, LoadTimeoutError)
+            assert str(error).endswith(": it was still being looked up")
+        calls.start("patient", initializer, model)
+        await until(lambda: initializer.statistics().resolving == 1)
+        assert gate.count == 1
+        gate.open()
+        assert not isinstance(await calls.result("patient"), Exception)
+        assert gate.count == 2
+        await settled(initializer)
+
+
+async def test_there_is_an_end_to_it(gate: Gate, tmp_path: Path, monkeypatch: Any) -> None:
+    """When as many threads as there may be are left to themselves, others wait for one of them."""
+    monkeypatch.setattr("anyload._load.lookups.MOST_STUCK", 2)
+    registry = registry_of(hangs=told_apart_at(gate), m=FakeModel)
+    async with (
+        Initializer(registry, load_timeout=LIMIT) as initializer,
+        create_task_group() as tasks,
+    ):
+        await refused(initializer, models_of("hangs", 2, tmp_path), gate)
+        calls = Calls(tasks)
+        calls.start("m", initializer, model_on_disk(tmp_path))
+        await until(lambda: initializer.statistics().resolving == 1)
+        gate.let_through()
+        assert not isinstance(await calls.result("m"), Exception)
+        gate.open()
+        await settled(initializer)
+
+
+async def test_a_thread_that_hangs_is_not_waited_for(
+    gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no other thread can start, who comes is told so at once."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    registry = registry_of(hangs=told_apart_at(gate), m=FakeModel)
+    async with Initializer(registry, load_timeout=LIMIT) as initializer:
+        await refused(initializer, models_of("hangs", 1, tmp_path), gate)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(LoadError, match="no worker thread could be started"):
+                await initializer.init(ModelConfig("m"))
+        gate.open()
+        await settled(initializer)
