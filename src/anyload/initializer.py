@@ -335,7 +335,9 @@ class Initializer:
     async def aclose(self, grace: float = GRACE_SECONDS) -> tuple[StuckLoad, ...]:
         """Close: refuse new loads, end queued ones, and let running ones finish.
 
-        Cancelling it ends the grace at once. It may be called more than once.
+        Cancelling it ends the grace at once. It may be called more than once. In a hook on a thread
+        of ours, and in a module's code outside of ``load``, it begins the close and does not wait:
+        that thread is one of those that have to end.
 
         Args:
             grace: how long running loads may take to finish, in seconds; then their callers get

@@ -30,6 +30,8 @@ class Closing:
         self._turns = turns
         self._dispatch = dispatch
         self.stage: Literal["open", "draining", "stopping", "leaving"] = "open"
+        # Whether it was begun by a thread that could not wait for it, so that it goes on by itself.
+        self.unattended = False
 
     def begin(self, grace: float, todo: Todo) -> None:
         """Refuse new loads, end those that have not begun, and give the others some time."""
@@ -113,9 +115,9 @@ class Closing:
         )
 
     def _stop_backends(self) -> None:
-        busy = {turn.candidate.choice.backend for turn in self._turns.live}
-        for backend in self._flights.preparations.begin_stops(busy):
-            name = backend.backend_type
+        busy = {turn.candidate.choice for turn in self._turns.live}
+        for choice in self._flights.preparations.begin_stops(busy):
+            name = choice.backend.backend_type
             self._flights.outbox.warn(
                 f"stop() of backend {name} is skipped: an abandoned load still runs on it"
             )

@@ -85,6 +85,8 @@ class Core:
         self.watchdog = Watchdog(self, "anyload-watchdog", self.clock)
         self.closing = Closing(self.flights, self.turns, self._dispatch)
         self.closers = Closers(self.lock)
+        # The threads that are workers, or the watchdog, now.
+        self.own_threads: set[int] = set()
 
     def after_fork(self) -> None:
         """Start empty in a forked child: the threads of the parent are not in it."""
@@ -102,10 +104,14 @@ class Core:
     def work(self) -> None:
         """Do what there is to do, in a worker thread, until there is nothing left."""
         thread_id = threading.get_ident()
-        task = self.next_task(None, thread_id)
-        while task is not None:
-            task.run()
-            task = self.next_task(task, thread_id)
+        self.own_threads.add(thread_id)
+        try:
+            task = self.next_task(None, thread_id)
+            while task is not None:
+                task.run()
+                task = self.next_task(task, thread_id)
+        finally:
+            self.own_threads.discard(thread_id)
 
     def next_task(self, done: Task | None, thread_id: int) -> Task | None:
         """Take in what a worker has done, and return what it does next; None if that is nothing."""
@@ -119,13 +125,18 @@ class Core:
 
     def ring(self) -> float | None:
         """Act on every deadline that has passed; return when the next one is."""
-        with self.transition() as todo, self.lock:
-            now = self.clock()
-            while (due := self.flights.alarms.due(now)) is not None:
-                act, subject = due
-                act(subject, todo)
-                todo.closers = True
-            return self.flights.alarms.next_at
+        thread_id = threading.get_ident()
+        self.own_threads.add(thread_id)
+        try:
+            with self.transition() as todo, self.lock:
+                now = self.clock()
+                while (due := self.flights.alarms.due(now)) is not None:
+                    act, subject = due
+                    act(subject, todo)
+                    todo.closers = True
+                return self.flights.alarms.next_at
+        finally:
+            self.own_threads.discard(thread_id)
 
     def reconsider(self) -> None:
         """Look again at what is queued: something outside of this core has changed."""
@@ -150,7 +161,22 @@ class Core:
                 core.reconsider()
         if todo.closers and self.flights.closed:
             self.closers.wake()
+            if self.closing.unattended:
+                self.close_further()
         self._outbox.deliver()
+
+    def close_further(self) -> None:
+        """Go to the next stage of a close that nobody waits for, where this one is over."""
+        with self.transition() as todo, self.lock:
+            todo.closers = self.closing.advance(todo)
+            leaving = self.closing.stage == "leaving"
+        if leaving:
+            self.dismiss()
+
+    def dismiss(self) -> None:
+        """Send the threads home."""
+        self.workers.dismiss()
+        self.watchdog.dismiss()
 
     def lose(self, seat: Any) -> None:
         """The loop of these callers has ended: they will never take what they waited for."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+
 from ..reports import StuckLoad
+from .call import current_turn
 from .core import Core
 from .figures import abandoned
 from .flight import Seat
@@ -21,6 +24,8 @@ class Ending:
 
     async def aclose(self, grace: float) -> tuple[StuckLoad, ...]:
         """Close, as a task; cancelling it ends the grace at once."""
+        if self._cannot_wait:
+            return self._begin_only(grace)
         self.begin(grace)
         bell = current_bell()
         try:
@@ -36,6 +41,8 @@ class Ending:
         if self._core.lock.mine():  # as in `at_once`: a generator, say, was inside ``with``
             self.at_once()
             return ()
+        if self._cannot_wait:
+            return self._begin_only(grace)
         self.begin(grace)
         try:
             while not self.step(seat := ThreadSeat(self._core.flights)):
@@ -44,6 +51,19 @@ class Ending:
             self.at_once()
             raise
         return abandoned(self._core)
+
+    @property
+    def _cannot_wait(self) -> bool:
+        """Whether the close would wait for this very thread, which is in a hook or an errand.
+
+        In a load it may wait: there its thread is one that the end of the grace leaves behind.
+        """
+        return threading.get_ident() in self._core.own_threads and current_turn() is None
+
+    def _begin_only(self, grace: float) -> tuple[StuckLoad, ...]:
+        self._core.closing.unattended = True
+        self.begin(grace)
+        return ()
 
     def begin(self, grace: float) -> None:
         """Refuse new loads and give those that run their grace, in seconds."""
@@ -60,8 +80,7 @@ class Ending:
             # Where this very step is a change, it counts as one.
             seen = core.closers.wakes + todo.closers
         if leaving:
-            core.workers.dismiss()
-            core.watchdog.dismiss()
+            core.dismiss()
             if core.workers.count + core.watchdog.running <= core.closing.left_behind:
                 return True
         core.closers.sit(seat, seen)
@@ -78,5 +97,4 @@ class Ending:
         self.begin(0.0)
         with core.transition() as todo, core.lock:
             todo.closers = core.closing.advance(todo)
-        core.workers.dismiss()
-        core.watchdog.dismiss()
+        core.dismiss()

@@ -130,19 +130,19 @@ class Preparations:
             preparation.alarm = None
         self.queued.clear()
 
-    def begin_stops(self, busy: Collection[Backend]) -> list[Backend]:
+    def begin_stops(self, busy: Collection[Choice]) -> list[Choice]:
         """Have every backend stopped that was started, and from now on each as its start ends.
 
         Returns:
-            The backends that are left alone, because they are busy.
+            Those that are left alone, because they are busy.
         """
         assert self._process.lock.mine()
         self._stops_begun = True
-        started = [choice.backend for choice, step in self._starts.items() if step.phase == "done"]
-        for backend in started:
-            if backend not in busy:
-                self._stop(backend)
-        return [backend for backend in started if backend in busy]
+        started = [choice for choice, step in self._starts.items() if step.phase == "done"]
+        for choice in started:
+            if choice not in busy:
+                self._stop(choice.backend)
+        return [choice for choice in started if choice in busy]
 
     def _stop(self, backend: Backend) -> None:
         self.to_stop.append(backend)

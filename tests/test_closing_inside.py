@@ -1,0 +1,153 @@
+"""A close that is asked for on a thread that it would have to wait for: it goes on by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from anyio import create_task_group, fail_after
+from calls import Calls, does
+from scenes import LIMIT, Caller, let_pass
+
+from anyload import Backend, ClosedError, Initializer, ModelConfig, Registry
+from anyload.events import Abandoned, Discarded, Event
+from anyload.testing import PATIENCE, FakeModel, Gate, returns_at_once, settled, until, waits_at
+
+Close = Callable[[Initializer], object]
+CLOSES: dict[str, Close] = {
+    "close": lambda initializer: initializer.close(),
+    "aclose": lambda initializer: asyncio.run(initializer.aclose()),
+}
+
+
+class Stops(Backend):
+    """A backend that is stopped, perhaps with something to be done then."""
+
+    backend_type = "STOPS"
+    stopped = 0
+
+    def stop(self) -> None:
+        type(self).stopped += 1
+        self.then()
+
+    def then(self) -> None:
+        """Nothing, but in a subclass."""
+
+
+def on_stops(cls: type, backend: type[Stops] | None = None) -> tuple[Registry, type[Stops]]:
+    """Return a registry with a module ``m`` on a backend that counts how often it was stopped."""
+    backend = backend or type("Counted", (Stops,), {})
+    registry = Registry()
+    registry.backend_type(backend)
+    registry.module("m", "STOPS")(cls)
+    return registry, backend
+
+
+async def gone(initializer: Initializer) -> None:
+    """Wait until all of its threads have ended, with nobody closing it."""
+    await until(lambda: initializer.statistics().threads == 0)
+    await until(lambda: not initializer._core.watchdog.running)
+    await settled(initializer)
+
+
+@pytest.mark.parametrize("how", CLOSES)
+async def test_by_a_hook_on_a_worker(how: str, gate: Gate) -> None:
+    """It does not wait, as that thread is one of those that have to end, and nobody has to."""
+    told: list[object] = []
+
+    def hook(event: Event) -> None:
+        if isinstance(event, Discarded):
+            told.append(CLOSES[how](initializer))
+
+    registry, backend = on_stops(waits_at(gate))
+    options: dict[str, Any] = {"backend_priority": [{"type": "STOPS"}], "hooks": [hook]}
+    initializer = Initializer(registry, **options)
+    with fail_after(PATIENCE):
+        async with create_task_group() as tasks:
+            caller = Caller(tasks, initializer, ModelConfig("m"))
+            await gate.entered()
+            await caller.cancel()
+        gate.open()
+        await gone(initializer)
+    assert told == [()]
+    assert backend.stopped == 1
+    assert await initializer.aclose() == ()
+
+
+async def test_by_a_hook_on_the_watchdog(gate: Gate) -> None:
+    """Whoever hears that a load is stuck may close: that is on the thread that ends the grace."""
+
+    def hook(event: Event) -> None:
+        if isinstance(event, Abandoned):
+            initializer.close(grace=LIMIT)
+
+    registry, backend = on_stops(waits_at(gate))
+    priority = [{"type": "STOPS", "timeout": LIMIT}]
+    initializer = Initializer(registry, backend_priority=priority, hooks=[hook])
+    with fail_after(PATIENCE):
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("m", initializer, ModelConfig("m"))
+            await gate.entered()
+            let_pass(initializer, 2 * LIMIT)
+            assert isinstance(await calls.result("m"), Exception)
+        gate.open()
+        await gone(initializer)
+    assert backend.stopped == 0, "a load that is past its limit still ran on it"
+
+
+async def test_while_another_load_runs(gate: Gate) -> None:
+    """Loads have the grace that was given, though the one who gave it has gone."""
+    registry, backend = on_stops(waits_at(gate))
+    registry.module("closes", "STOPS")(
+        does(lambda config: None, prepare=classmethod(lambda cls: close()))
+    )
+    initializer = Initializer(registry, backend_priority=[{"type": "STOPS"}])
+
+    def close() -> None:
+        initializer.close(LIMIT)
+
+    with fail_after(PATIENCE):
+        async with create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("m", initializer, ModelConfig("m"))
+            await gate.entered()
+            with pytest.raises(ClosedError):
+                await initializer.init(ModelConfig("closes"))
+            assert backend.stopped == 0
+            gate.open()
+            assert isinstance(await calls.result("m"), FakeModel)
+        await gone(initializer)
+    assert backend.stopped == 1
+
+
+async def test_by_a_backend_that_is_stopped() -> None:
+    """A backend that closes as it is stopped holds up nobody who waits for that."""
+
+    class Closes(Stops):
+        def then(self) -> None:
+            initializer.close()
+
+    registry, backend = on_stops(returns_at_once(), Closes)
+    initializer = Initializer(registry, backend_priority=[{"type": "STOPS"}])
+    await initializer.init(ModelConfig("m"))
+    with fail_after(PATIENCE):
+        assert await initializer.aclose() == ()
+    assert backend.stopped == 1
+    assert initializer.statistics().threads == 0
+
+
+async def test_a_backend_that_cannot_be_hashed() -> None:
+    """A dataclass is one: it is stopped like any other."""
+
+    @dataclass
+    class Pool(Stops):
+        config: Any
+
+    registry, backend = on_stops(returns_at_once(), Pool)
+    async with Initializer(registry, backend_priority=[{"type": "STOPS"}]) as initializer:
+        await initializer.init(ModelConfig("m"))
+    assert backend.stopped == 1
