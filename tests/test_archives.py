@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
+import random
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +34,7 @@ from anyload._reading.members import DEEPEST, ArchiveLimits
 from anyload._reading.tars import _Forward
 
 LIMITS = ArchiveLimits()
+COMPRESSED = {".tar.gz": gzip.compress, ".tar.bz2": bz2.compress, ".tar.xz": lzma.compress}
 Write = Callable[[Path], Path]
 
 
@@ -89,7 +95,7 @@ class TestGood:
         whole = write_archive(tmp_path / f"whole{kind}", MODEL).read_bytes()
         archive = tmp_path / f"model{kind}"
         paths = []
-        for size in range(0, len(whole), max(1, len(whole) // 60)):
+        for size in (*range(0, len(whole), max(1, len(whole) // 60)), len(whole) - 1):
             archive.write_bytes(whole[:size])
             try:
                 look_through(str(archive), LIMITS)
@@ -98,6 +104,7 @@ class TestGood:
             except IntegrityError as error:
                 paths.append(error.path)
             else:
+                assert kind == ".tar"
                 assert files_below(tmp_path / str(size)) == MODEL
         assert set(paths) == {str(archive)}
 
@@ -163,6 +170,104 @@ def test_a_tar_of_a_directory(kind: str, tmp_path: Path) -> None:
     assert (tmp_path / "unpacked" / "empty").is_dir()
 
 
+def tarred(files: dict[str, bytes]) -> bytes:
+    """Return a tar of these files, not compressed."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for name, content in files.items():
+            info, _ = tar_member(name, content)
+            archive.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "compress"), COMPRESSED.items())
+class TestCompressed:
+    def test_is_read_to_its_end(
+        self, kind: str, compress: Callable[[bytes], bytes], tmp_path: Path
+    ) -> None:
+        """Of the sums at its end not a byte may be missing, though all of the tar is there."""
+        whole = compress(tarred(MODEL))
+        archive = tmp_path / f"model{kind}"
+        for less in range(1, 9):
+            archive.write_bytes(whole[:-less])
+            with pytest.raises(IntegrityError, match="broken archive: EOFError: it is cut short"):
+                look_through(str(archive), LIMITS)
+
+    def test_what_is_behind_it(
+        self, kind: str, compress: Callable[[bytes], bytes], tmp_path: Path
+    ) -> None:
+        """Zeros are padding, and another stream goes on with it; anything else is damage."""
+        tar = tarred(MODEL)
+        archive = tmp_path / f"model{kind}"
+        half, rest = compress(tar[:700]), compress(tar[700:])
+        for good in (
+            half + rest + bytes(300_000),
+            half + bytes(512) + rest,
+            half + bytes(512) + compress(b"") + rest,
+        ):
+            archive.write_bytes(good)
+            assert look_through(str(archive), LIMITS) == Contents("", CONFIG)
+        for bad in (half + rest + b"junk" * 20, half + rest + bytes(512) + b"\x1f"):
+            archive.write_bytes(bad)
+            with pytest.raises(IntegrityError, match="a broken archive"):
+                look_through(str(archive), LIMITS)
+
+    def test_what_is_behind_the_tar_in_it(
+        self, kind: str, compress: Callable[[bytes], bytes], tmp_path: Path
+    ) -> None:
+        """It may be filled up; much more than that is none of the tar's."""
+        archive = tmp_path / f"model{kind}"
+        archive.write_bytes(compress(tarred(MODEL) + bytes(1_000_000)))
+        assert unpacked(archive) == MODEL
+        archive.write_bytes(compress(tarred(MODEL) + bytes(2_000_000)))
+        with pytest.raises(IntegrityError, match="it goes on behind its end"):
+            look_through(str(archive), LIMITS)
+
+    def test_is_broken_off_within_a_member(
+        self, kind: str, compress: Callable[[bytes], bytes], tmp_path: Path
+    ) -> None:
+        """One that is large is gone over in steps."""
+        archive = tmp_path / f"model{kind}"
+        archive.write_bytes(compress(tarred({**MODEL, "zeros": bytes(8_000_000)})))
+        times = 0
+
+        def cancelled() -> None:
+            nonlocal times
+            times += 1
+            if times == 20:
+                raise LoadCancelled
+
+        with pytest.raises(LoadCancelled):
+            look_through(str(archive), ArchiveLimits(max_ratio=10**6), cancelled)
+
+
+def test_a_tar_whose_content_is_damaged(tmp_path: Path) -> None:
+    """The sum of what packs it is compared, also where its packing would unpack to anything."""
+    packed = bytearray(gzip.compress(tarred(MODEL), 0))
+    where = packed.rindex(b"weights")  # what the member holds
+    packed[where : where + 7] = b"WEIGHTS"
+    archive = tmp_path / "model.tar.gz"
+    archive.write_bytes(packed)
+    (tmp_path / "unpacked").mkdir()
+    with pytest.raises(IntegrityError, match="incorrect data check"):
+        unpack(str(archive), LIMITS, str(tmp_path / "unpacked"), nothing)
+
+
+def test_a_tar_that_is_packed_well(tmp_path: Path) -> None:
+    """Much of the same, behind what hardly gets smaller, is within the limits: so it loads."""
+    archive = tmp_path / "model.tar.gz"
+    zeros = bytes(1_000_000)
+    with tarfile.open(archive, "w:gz", compresslevel=6) as file:
+        for name, content in (
+            ("config.yml", CONFIG),
+            ("random", random.Random(1).randbytes(1_000_000)),
+            *((f"zeros-{number}", zeros) for number in range(180)),
+        ):
+            info, _ = tar_member(name, content)
+            file.addfile(info, io.BytesIO(content))
+    assert look_through(str(archive), LIMITS) == Contents("", CONFIG)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["", ".", ".."])
 def test_a_name_that_would_lead_elsewhere(name: str, kind: str) -> None:
@@ -224,6 +329,12 @@ BAD: dict[str, tuple[str, str, Write]] = {
     "zip, FIFO": (".zip", "neither a file nor a directory", zip_of(external_attr=FIFO)),
     "zip, encrypted": (".zip", "is encrypted", zip_of(flag_bits=1)),
     "zip, AES": (".zip", "compressed by method 99", zip_of(compress_type=99)),
+    "zip, bzip2": (
+        ".zip",
+        "compressed by bzip2: only stored and deflated ones are read",
+        zip_of(compress_type=zipfile.ZIP_BZIP2),
+    ),
+    "zip, LZMA": (".zip", "compressed by LZMA", zip_of(compress_type=zipfile.ZIP_LZMA)),
     "zip, NUL": (".zip", "cannot be printed", both_of("config.yml\0.txt")[".zip"]),
     "zip, empty name": (".zip", "an empty segment", both_of("")[".zip"]),
     "tar, link": (".tar", "neither", tar_of("evil", type=tarfile.SYMTYPE, linkname="/etc")),

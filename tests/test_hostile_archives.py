@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from made_archives import CONFIG, MODEL, tar_member, write_archive
 
-from anyload import IntegrityError, UnsafeArchiveError
+from anyload import IntegrityError, LoadCancelled, UnsafeArchiveError
 from anyload._reading.archives import look_through, unpack
 from anyload._reading.members import ArchiveLimits
 
@@ -204,19 +204,46 @@ def test_a_zip(case: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "packed",
+    ("kind", "packed", "what"),
     [
-        gzip.compress(b"") * 200_000,
-        b"\x1f\x8b\x08\x08\0\0\0\0\0\xff" + b"x" * 30_000_000,
-        gzip.compress(b"") + b"\x1f\x8b\x08\x10\0\0\0\0\0\xff" + b"x" * 30_000_000,
+        (".tgz", gzip.compress(b"") * 200_000, "packed in too many pieces"),
+        (".tbz2", bz2.compress(b"") * 200_000, "packed in too many pieces"),
+        (".txz", lzma.compress(b"") * 100_000, "packed in too many pieces"),
+        (".tgz", gzip.compress(b"x" * 1000) * 50_000, "broken"),
+        (".tgz", gzip.compress(b"")[:10] + b"\0\0\0\xff\xff" * 6_000_000, "cut short"),
+        (".tgz", b"\x1f\x8b\x08\x08\0\0\0\0\0\xff" + b"x" * 30_000_000, "cut short"),
+        (
+            ".tgz",
+            gzip.compress(b"") + b"\x1f\x8b\x08\x10\0\0\0\0\0\xff" + b"x" * 30_000_000,
+            "cut short",
+        ),
     ],
-    ids=["empty streams", "a name", "a comment"],
+    ids=["gzip", "bzip2", "xz", "of little", "empty blocks", "a name", "a comment"],
 )
-def test_a_tar_in_very_many_pieces(packed: bytes, tmp_path: Path) -> None:
-    """What packs it is read in small ones: not for long."""
-    archive = tmp_path / "model.tar.gz"
+def test_a_tar_in_very_many_pieces(kind: str, packed: bytes, what: str, tmp_path: Path) -> None:
+    """What packs it, and unpacks to nothing or little, is not read for long."""
+    archive = tmp_path / f"model{kind}"
     archive.write_bytes(packed)
-    assert "packed in too many pieces" in str(refused(archive))
+    assert what in str(refused(archive))
+
+
+def test_a_zip_of_what_unpacks_to_nothing(tmp_path: Path) -> None:
+    """It can be broken off before its end, though nothing comes of it."""
+    archive, nothing = tmp_path / "model.zip", b"\0\0\0\xff\xff" * 2_000_000
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("config.yml", nothing)
+        file.infolist()[0].compress_type = zipfile.ZIP_DEFLATED
+        file.infolist()[0].file_size = 20
+    times = 0
+
+    def cancelled() -> None:
+        nonlocal times
+        times += 1
+        if times == 10:
+            raise LoadCancelled
+
+    with pytest.raises(LoadCancelled):
+        look_through(str(archive), ArchiveLimits(), cancelled)
 
 
 def test_a_tar_of_as_much_as_there_may_be(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_reading.members",
             "_reading.zips",
             "_reading.tars",
+            "_reading.packed",
             "_reading.archives",
             "_reading.trees",
             "_reading.manifests",

@@ -7,9 +7,7 @@ rewrites names, `tarfile` follows links, and both believe sizes.
 from __future__ import annotations
 
 import bz2
-import gzip
 import io
-import lzma
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,16 +17,12 @@ from ..errors import AnyloadError, IntegrityError, describe
 from .files import FileRefused, open_regular_file
 from .members import ArchiveLimits, Inspection, Member
 from .model_files import CONFIG_FILE, LONGEST_CONFIG
+from .packed import Gzip, Unpacked, xz
 from .tars import tar_members
 from .zips import zip_members
 
 GZIP, BZIP2, XZ = (".tar.gz", ".tgz"), (".tar.bz2", ".tbz2"), (".tar.xz", ".txz")
 SUFFIXES = (".zip", ".tar", *GZIP, *BZIP2, *XZ)
-
-FEW_BYTES = 64
-READS_OF_FEW = 16 * 1024
-BYTES_PER_READ_OF_FEW = 1024
-"""How often a few bytes of an archive may be read, and after how many bytes once more."""
 
 
 class Contents(NamedTuple):
@@ -71,7 +65,7 @@ def look_through(
     """
     configs: dict[str, bytes] = {}
     directories: set[str] = set()
-    for member in _members(path, limits):
+    for member in _members(path, limits, between):
         between()
         top, _, rest = member.path.partition("/")
         if rest or member.directory:
@@ -104,7 +98,7 @@ def unpack(path: str, limits: ArchiveLimits, directory: str, between: Callable[[
         IntegrityError: the file is a broken archive.
         OSError: the files could not be written.
     """
-    for member in _members(path, limits):
+    for member in _members(path, limits, between):
         between()
         target = os.path.join(directory, *member.path.split("/"))
         os.makedirs(target if member.directory else os.path.dirname(target), exist_ok=True)
@@ -115,47 +109,30 @@ def unpack(path: str, limits: ArchiveLimits, directory: str, between: Callable[[
                     between()
 
 
-def _members(path: str, limits: ArchiveLimits) -> Iterator[Member]:
+def _members(path: str, limits: ArchiveLimits, between: Callable[[], object]) -> Iterator[Member]:
     """Yield the members of an archive, which are checked as they are taken."""
     with _naming(path), open_regular_file(path, follow_links=True) as file:
         inspection = Inspection(path, os.fstat(file.fileno()).st_size, limits)
         if path.lower().endswith(".zip"):
-            yield from zip_members(file, inspection)
+            yield from zip_members(file, inspection, between)
+            return
+        unpacked = _unpacked(path, file, between)
+        if unpacked is None:
+            with io.BufferedReader(file) as buffered:
+                yield from tar_members(buffered, inspection)
         else:
-            with _Packed(file) as buffered, _decompressed(path, buffered) as tar:
-                yield from tar_members(tar, inspection)
+            yield from tar_members(unpacked, inspection)
+            unpacked.finish()
 
 
-class _Packed(io.BufferedReader):
-    """A file that is not read in very small pieces.
-
-    `gzip` reads the names in its headers byte by byte, and what is made of many empty streams is
-    read in as many pieces.
-    """
-
-    def __init__(self, file: io.FileIO) -> None:
-        super().__init__(file)
-        self._allowed = READS_OF_FEW * BYTES_PER_READ_OF_FEW
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        data = super().read(size)
-        self._allowed += len(data)
-        if len(data) < FEW_BYTES:
-            self._allowed -= BYTES_PER_READ_OF_FEW
-        if self._allowed < 0:
-            raise ValueError("it is packed in too many pieces")
-        return data
-
-
-def _decompressed(path: str, file: IO[bytes]) -> IO[bytes]:
+def _unpacked(path: str, file: IO[bytes], between: Callable[[], object]) -> Unpacked | None:
+    """Return what a compressed tar holds; None for one that is not compressed."""
     name = path.lower()
     if name.endswith(GZIP):
-        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]  # to read it is one
+        return Unpacked(file, Gzip, between)
     if name.endswith(BZIP2):
-        return bz2.BZ2File(file)
-    # A dictionary may be said to have 1.5 GiB: liblzma takes real memory for it only as it fills,
-    # so for no more than what is unpacked, and that has its limit.
-    return lzma.LZMAFile(file) if name.endswith(XZ) else file
+        return Unpacked(file, bz2.BZ2Decompressor, between)
+    return Unpacked(file, xz, between) if name.endswith(XZ) else None
 
 
 def _config(path: str, member: Member) -> bytes:

@@ -6,7 +6,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from functools import partial
-from typing import IO
+from typing import Protocol
 
 from .members import Inspection, Member
 
@@ -27,7 +27,14 @@ LONG_NUMBER = re.compile(rb"[0-9]{64}")
 CHUNK = 1024 * 1024
 
 
-def tar_members(file: IO[bytes], inspection: Inspection) -> Iterator[Member]:
+class Source(Protocol):
+    """An open file, or what unpacks one."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def seek(self, position: int, /) -> object: ...
+
+
+def tar_members(file: Source, inspection: Inspection) -> Iterator[Member]:
     """Yield the members of an open archive, each once it is found to be harmless.
 
     Args:
@@ -65,7 +72,7 @@ class _Forward:
     what is like them.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: Source) -> None:
         self._file = file
         self._wanted = self._at = 0
         self._kind = b""

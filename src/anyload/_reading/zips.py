@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from types import MappingProxyType
 
 from .members import Inspection, Member
 
@@ -16,18 +17,27 @@ LONGEST_READ = 16 * 1024 * 1024
 ENTRY = b"PK\1\2"
 """What each entry of a table of contents begins with."""
 ENCRYPTED = 0x1 | 0x40 | 0x2000
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""The ones that `zipfile` unpacks in steps; what it makes of others at once has no limit."""
+OTHERS = MappingProxyType({9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard"})
 CHUNK = 1024 * 1024
 
 
-def zip_members(file: io.FileIO, inspection: Inspection) -> Iterator[Member]:
+def zip_members(
+    file: io.FileIO, inspection: Inspection, between: Callable[[], object]
+) -> Iterator[Member]:
     """Yield the members of an open archive, each once it is found to be harmless.
+
+    Args:
+        file: the archive.
+        inspection: takes each member.
+        between: called whenever some of the archive is read; what it raises ends this.
 
     Raises:
         UnsafeArchiveError: one is not.
         Exception: of all kinds, from `zipfile`: the archive is broken.
     """
-    with _Sparing(file, inspection) as sparing, zipfile.ZipFile(sparing) as archive:
+    with _Sparing(file, inspection, between) as sparing, zipfile.ZipFile(sparing) as archive:
         sparing.opened = True
         for info in archive.infolist():
             name = info.orig_filename  # `filename` ends at a NUL
@@ -37,7 +47,8 @@ def zip_members(file: io.FileIO, inspection: Inspection) -> Iterator[Member]:
             if info.flag_bits & ENCRYPTED:
                 raise inspection.refuse(name, "is encrypted")
             if info.compress_type not in METHODS:
-                what = f"is compressed by method {info.compress_type}, which is not read here"
+                method = OTHERS.get(info.compress_type, f"method {info.compress_type}")
+                what = f"is compressed by {method}: only stored and deflated ones are read"
                 raise inspection.refuse(name, what)
             directory = name.endswith("/")
             path = inspection.place(name, info.file_size, directory=directory)
@@ -56,14 +67,18 @@ class _Sparing(io.BufferedReader):
     Nor is a table of contents with too many entries taken apart, which takes seconds.
     """
 
-    def __init__(self, file: io.FileIO, inspection: Inspection) -> None:
+    def __init__(
+        self, file: io.FileIO, inspection: Inspection, between: Callable[[], object]
+    ) -> None:
         super().__init__(file)
         self._inspection = inspection
+        self._between = between
         self.opened = False
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > LONGEST_READ:
             raise ValueError(f"its table of contents has {size} bytes: at most {LONGEST_READ}")
+        self._between()  # here, as a member may have much that unpacks to nothing
         data = super().read(size)
         if not self.opened and data.count(ENTRY) > self._inspection.most:
             last = data.rpartition(ENTRY)[2]  # without the four bytes that it begins with
