@@ -139,12 +139,44 @@ def test_an_escape_beyond_unicode_is_refused(code: str) -> None:
     assert refusal(f'a: "\\U{code}"')
 
 
-def test_a_number_of_thousands_of_digits_is_refused() -> None:
-    """Python itself refuses to read it."""
-    where, what = refusal("a: " + "9" * 5000)
-    assert where == "a"
-    assert what.startswith("not a number that can be read: '9999")
-    assert len(what) < 200
+@pytest.mark.parametrize(
+    "number",
+    [
+        "9" * 5000,
+        "1" + ":59" * 300_000,
+        "1" + ":59" * 3000 + ".5",
+        "0x" + "f" * 900_000,
+        "0" + "7" * 900_000,
+        "0b" + "1" * 900_000,
+        "-1" + "_" * 900_000,
+        "1" * 900_000 + ".0",
+        "1.0e+" + "9" * 900_000,
+    ],
+    ids=lambda number: number[:6],
+)
+def test_a_very_long_number_is_refused_at_once(number: str) -> None:
+    """To read one of a megabyte takes minutes, or Python itself refuses."""
+    began = time.process_time()
+    what = "limits: a number of more than 100 characters, line 2"
+    assert refusal(f"a:\n- {number}") == ("a[0]", what)
+    with pytest.raises(ConfigError):
+        read_yaml_scalar(number, "ANYLOAD__LOAD_TIMEOUT")
+    assert time.process_time() - began < 5  # without libyaml it takes a second
+
+
+def test_a_long_number_is_read() -> None:
+    """And what only begins as one is text, however long it is."""
+    text = "1" + "0" * 99
+    assert read_yaml_mapping(f"a: {text}\nb: {text} m".encode(), "s") == {
+        "a": 10**99,
+        "b": f"{text} m",
+    }
+
+
+@pytest.mark.parametrize("text", ["0x_", "-0b_"])
+def test_a_number_without_digits_is_refused(text: str) -> None:
+    """The safe loader takes it for one, and cannot read it."""
+    assert refusal(f"a: {text}") == ("a", f"not a number that can be read: {text!r}, line 1")
 
 
 def bomb(levels: int, width: int) -> str:

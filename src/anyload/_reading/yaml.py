@@ -27,6 +27,8 @@ LONGEST_YAML = 1024 * 1024
 DEEPEST = 64
 MOST_ALIASES = 64
 MOST_NODES = 100_000
+LONGEST_NUMBER = 100
+"""Characters: to read a number takes the square of how many it has."""
 
 _Parser: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -46,7 +48,7 @@ _WORDS = MappingProxyType(
         },
     }
 )
-_NUMBERS: Mapping[str, Callable[[yaml.ScalarNode], Any]] = MappingProxyType(
+_NUMBERS: Mapping[str, Callable[[yaml.ScalarNode], int | float]] = MappingProxyType(
     {
         f"{_CORE}int": yaml.constructor.SafeConstructor().construct_yaml_int,
         f"{_CORE}float": yaml.constructor.SafeConstructor().construct_yaml_float,
@@ -229,8 +231,13 @@ class _Reading:
             return text
         if _SMALL_INTEGER.fullmatch(text):
             return int(text)
+        kind = _kind_of_number(text)
+        if kind is None:
+            return text
+        if len(text) > LONGEST_NUMBER:
+            raise self._refused(f"limits: a number of more than {LONGEST_NUMBER} characters", event)
         try:
-            return _number(text)
+            return _NUMBERS[kind](yaml.ScalarNode(kind, text))
         except ValueError:
             raise self._refused(f"not a number that can be read: {shown(text)}", event) from None
 
@@ -238,10 +245,9 @@ class _Reading:
         return _Refused(dotted(tuple(self._path)), f"{what}, line {event.start_mark.line + 1}")
 
 
-def _number(text: str) -> str | int | float:
-    """Return a plain scalar as the safe loader reads it, where it is a number."""
+def _kind_of_number(text: str) -> str | None:
+    """Return the tag that the safe loader reads a plain scalar by, where it is a number."""
     for tag, form in yaml.SafeLoader.yaml_implicit_resolvers.get(text[0], ()):
         if tag in _NUMBERS and form.match(text):
-            number: int | float = _NUMBERS[tag](yaml.ScalarNode(tag, text))
-            return number
-    return text
+            return str(tag)
+    return None
