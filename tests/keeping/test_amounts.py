@@ -32,7 +32,8 @@ class TestAmounts:
         assert amounts.byte_size(written) == size
 
     @pytest.mark.parametrize(
-        "written", [None, True, 1.5, -1, "", "GiB", "2 gigs", "2 gib", "-1", 2**63, [], "1e3"]
+        "written",
+        [None, True, 1.5, -1, "", "GiB", "2 gigs", "2 gib", "-1", 2**63, [], "1e3", "9" * 400],
     )
     def test_no_bytes(self, written: object) -> None:
         """Anything else is refused."""
@@ -48,7 +49,7 @@ class TestAmounts:
         """A budget is a size, or a share of what there is."""
         assert amounts.budget(written) == budget
 
-    @pytest.mark.parametrize("written", ["0%", "120%", 0.0, 1.5, math.nan])
+    @pytest.mark.parametrize("written", ["0%", "120%", 0.0, 1.5, math.nan, "9" * 400 + "%"])
     def test_no_share(self, written: object) -> None:
         """A share is more than nothing and at most all."""
         with pytest.raises(ValueError, match="share"):
@@ -73,7 +74,9 @@ class TestAmounts:
         """A keep-alive is a duration; -1 is for ever."""
         assert amounts.keep_alive(written) == seconds
 
-    @pytest.mark.parametrize("written", [None, True, -2, "5", "5 parsecs", "-1m", math.nan, []])
+    @pytest.mark.parametrize(
+        "written", [None, True, -2, "5", "5 parsecs", "-1m", math.nan, [], "9" * 400]
+    )
     def test_no_keep_alive(self, written: object) -> None:
         """Anything else is refused."""
         with pytest.raises(ValueError, match="expected a duration"):

@@ -24,8 +24,8 @@ def byte_size(value: object) -> int:
     """Return a number of bytes: ``2147483648``, ``"2GiB"``, ``"1.5 GB"``."""
     number = _whole(value)
     if isinstance(value, str) and (found := _AMOUNT.fullmatch(value.strip())):
-        unit = _BYTES.get(found[2])
-        number = None if unit is None else int(float(found[1]) * unit)
+        amount = float(found[1]) * _BYTES.get(found[2], math.inf)
+        number = int(amount) if amount <= MOST_BYTES else None  # infinite is no integer
     if number is None or not 0 <= number <= MOST_BYTES:
         raise ValueError("expected a size, such as 2147483648 or 2GiB")
     return number
@@ -50,8 +50,8 @@ def keep_alive(value: object) -> float:
     """Return seconds: ``300``, ``"5m"``, 0 for not at all; ``-1``, for ever, is infinite."""
     seconds: float | None = None
     if isinstance(value, str) and (found := _AMOUNT.fullmatch(value.strip())):
-        unit = _SECONDS.get(found[2])
-        seconds = None if unit is None else float(found[1]) * unit
+        amount = float(found[1]) * _SECONDS.get(found[2], math.inf)
+        seconds = amount if amount < math.inf else None  # too long for a float is not for ever
     elif isinstance(value, str) and value.strip() == "-1":
         seconds = math.inf
     elif isinstance(value, int | float) and not isinstance(value, bool):
