@@ -465,6 +465,21 @@ class TestManifest:
                 manifest.write_bytes(manifest.read_bytes().replace(b"\n", ending))
                 assert len((await initializer.init(model)).held) == 7
 
+    async def test_of_names_that_are_escaped(self, tmp_path: Path) -> None:
+        """A name with a backslash or a line's end is written as ``sha256sum`` writes it."""
+        model = model_in(tmp_path)
+        lines = []
+        for name, written in (("a\\nb", r"a\\nb"), ("c\nd", r"c\nd"), ("\\\re", r"./\\\re")):
+            (model / name).write_bytes(name.encode())
+            lines.append(f"\\{hashlib.sha256(name.encode()).hexdigest()}  {written}\n")
+        others = ["config.yml", "weights/part.bin"]
+        lines += [
+            f"{hashlib.sha256((model / one).read_bytes()).hexdigest()}  {one}\n" for one in others
+        ]
+        (model / "SHA256SUMS").write_text("".join(lines))
+        async with Initializer(registry_of(sentiment=Reading)) as initializer:
+            assert (await initializer.init(model)).held.keys() > {"a\\nb", "c\nd", "\\\re"}
+
     async def test_that_is_missing(self, tmp_path: Path, packed: Callable[[Path], Path]) -> None:
         """Where one is required, that is an error, of a file too."""
         model = packed(model_in(tmp_path))
@@ -571,7 +586,11 @@ class TestManifest:
             (b"0" * 64, "line 1: expected a sha256, two spaces and a name, not '000"),
             (b"0" * 64 + b"  \n", "line 1: expected a sha256, two spaces and a name"),
             (b"0" * 63 + b"  config.yml\n", "line 1: expected"),
-            (b"\\" + b"0" * 64 + b"  a\\nb\n", "line 1: expected"),
+            (b"\\" + b"0" * 64 + b"  a\\tb\n", "line 1: expected a sha256, two spaces and a name"),
+            (b"\\" + b"0" * 64 + b"  a\\\n", "line 1: expected a sha256, two spaces and a name"),
+            (b"\\" + b"0" * 64 + b"\n", "line 1: expected a sha256, two spaces and a name"),
+            (b"\\" + b"0" * 64 + b"  ..\\\\a/..\n", "line 1: expected a plain relative name"),
+            (b"\\" + b"0" * 64 + b"  ./a\\nb\n", "a\\nb: it is missing, and in SHA256SUMS"),
             ((b"0" * 64 + b"  config.yml\n") * 2, "line 2: 'config.yml' is there twice"),
             (b"0" * 64 + b"  ../config.yml\n", "line 1: expected a plain relative name, not '../"),
             (b"0" * 64 + b"  /etc/passwd\n", "line 1: expected a plain relative name, not '/etc/"),

@@ -15,7 +15,14 @@ from anyio import create_task_group
 from calls import GPU_THEN_LOCAL, Calls, Gpu, error_of
 from scenes import model_on_disk, registry_of
 
-from anyload import ConfigError, Initializer, ModelConfig, ModelNotFoundError, Registry
+from anyload import (
+    ConfigError,
+    Initializer,
+    LoadCancelled,
+    ModelConfig,
+    ModelNotFoundError,
+    Registry,
+)
 from anyload._load.resolver import Resolver
 from anyload._reading.trees import size_on_disk
 from anyload.testing import FakeModel, Gate, returns_at_once, settled
@@ -511,6 +518,23 @@ def test_the_size_of_a_directory_is_that_of_its_files(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_listed_has_no_size(tmp_path: Path) -> None:
     """What cannot be read is left to the load to complain of."""
     assert size_on_disk(str(tmp_path / "absent")) == 0
+
+
+def test_the_look_at_a_large_directory_can_be_broken_off(tmp_path: Path) -> None:
+    """Nobody reads on for what nobody waits for: a model may be all that there is on a disk."""
+    for number in range(9):
+        (tmp_path / str(number)).mkdir()
+    times = 0
+
+    def cancelled() -> None:
+        nonlocal times
+        times += 1
+        if times == 5:
+            raise LoadCancelled
+
+    resolver = Resolver(registry(), (), {}, str(tmp_path))
+    with pytest.raises(LoadCancelled):
+        resolver.resolve(ModelConfig("m", "."), {}, shared=True, between=cancelled)
 
 
 async def test_a_directory_that_cannot_be_listed_is_still_a_model(

@@ -156,7 +156,8 @@ class Resolver:
             model: a catalogue name, a path or a config.
             kwargs: the load kwargs, a part of the key.
             shared: whether to make a key.
-            between: called from time to time while an archive is read; what it raises ends this.
+            between: called from time to time while an archive is read or a directory is measured;
+                what it raises ends this.
 
         Raises:
             ModelNotFoundError: there is no such model, or it lies outside the root.
@@ -167,7 +168,7 @@ class Resolver:
         config = source.config
         place, size = None, 0
         if config.model_path is not None:
-            place, found = self._place(config.model_path, label)
+            place, found = self._place(config.model_path, label, between)
             if found is None and not isinstance(model, ModelConfig):
                 raise ModelNotFoundError(label, f"there is no {config.model_path}")
             size = found or 0
@@ -266,7 +267,9 @@ class Resolver:
             return path
         return os.path.join(path, CONFIG_FILE)
 
-    def _place(self, path: str, label: str) -> tuple[Hashable, int | None]:
+    def _place(
+        self, path: str, label: str, between: Callable[[], object]
+    ) -> tuple[Hashable, int | None]:
         """Return where the model is, as a part of a key, and its size; None if nothing is there."""
         try:
             status = os.stat(path)
@@ -284,7 +287,7 @@ class Resolver:
         place = self._real_path(path, label), *stamp[:2]
         size = status.st_size
         if stat.S_ISDIR(status.st_mode):
-            size = size_on_disk(place[0], self._following(label))
+            size = size_on_disk(place[0], self._following(label), between)
         _remember(self._places, path, (stamp, place, size))
         return place, size
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TypeAlias
 
 from ..errors import IntegrityError
@@ -22,7 +23,10 @@ Stamp: TypeAlias = tuple[int, int, int, int, int]
 """What a file was: device, inode, size, and when it was written and changed. The last is what
 ``cp -p``, ``rsync -t`` and ``tar`` cannot set, and what a rename sets."""
 
-_LINE = re.compile(r"([0-9a-fA-F]{64})(?: [ *](.+))?")
+_LINE = re.compile(r"(\\?)([0-9a-fA-F]{64})(?: [ *](.+))?")
+_ESCAPED = re.compile(r"(?:[^\\]|\\[\\nr])+")
+_ESCAPES = MappingProxyType({r"\\": "\\", r"\n": "\n", r"\r": "\r"})
+"""How ``sha256sum`` writes a name with such a character; the line then begins with a backslash."""
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
@@ -57,7 +61,7 @@ def check_manifest(model: str, manifest: str, between: Callable[[], object]) -> 
             used.
     """
     said = _read(manifest, os.path.isdir(model), os.path.basename(model))
-    found = files_of(model, manifest)
+    found = files_of(model, manifest, between)
     directory, its_name = os.path.split(manifest)
     for name in sorted(said.keys() - found.keys()):
         raise IntegrityError(os.path.join(directory, name), f"it is missing, and in {its_name}")
@@ -99,21 +103,36 @@ def _read(path: str, directory: bool, alone: str) -> dict[str, str]:
     said: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         match = _LINE.fullmatch(line.removesuffix("\r"))
-        name = match and (match[2] or ("" if directory else alone)).removeprefix("./")
+        name = match and _name(match, "" if directory else alone)
         if not match or not name:
             what = f"line {number}: expected a sha256, two spaces and a name, not {shown(line)}"
             raise IntegrityError(path, what)
         if not {"", ".", ".."}.isdisjoint(name.split("/")):
-            what = f"line {number}: expected a plain relative name, not {shown(match[2])}"
+            what = f"line {number}: expected a plain relative name, not {shown(match[3])}"
             raise IntegrityError(path, what)
         if name == os.path.basename(path):
             raise IntegrityError(path, f"line {number}: a manifest cannot list itself")
         if name in said:
             raise IntegrityError(path, f"line {number}: {shown(name)} is there twice")
-        said[name] = match[1].lower()
+        said[name] = match[2].lower()
     if not said:
         raise IntegrityError(path, "the manifest is empty")
     return said
+
+
+def _name(line: re.Match[str], alone: str) -> str:
+    """Return the name in a line of a manifest; empty if it has none, or one that is spelled wrong.
+
+    Args:
+        line: the line.
+        alone: what the model's one file is called, which a line need not name.
+    """
+    escaped, _, name = line.groups(default="")
+    if escaped:
+        if not _ESCAPED.fullmatch(name):
+            return ""
+        name = re.sub(r"\\.", lambda found: _ESCAPES[found[0]], name)
+    return (name or alone).removeprefix("./")
 
 
 def _digest(path: str, between: Callable[[], object]) -> tuple[str, Stamp]:
