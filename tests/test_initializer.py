@@ -142,3 +142,14 @@ async def test_its_repr_counts() -> None:
         expected = "running=0 queued=0 abandoned=0 loaded=1 failed=0>"
         assert repr(initializer) == f"<Initializer {expected}"
     assert repr(initializer) == f"<Initializer closed {expected}"
+
+
+@pytest.mark.parametrize("grace", [10**400, 10**5000], ids=["of 400 digits", "of 5000 digits"])
+async def test_a_grace_that_no_clock_can_add(grace: int) -> None:
+    """It is refused before anything is closed, in a text that has an end."""
+    async with Initializer(registry_of(m=FakeModel)) as initializer:
+        with pytest.raises(ValueError, match="grace is a number of seconds, 0 or more, not"):
+            await initializer.aclose(grace)
+        with pytest.raises(ValueError, match="grace is a number of seconds, 0 or more, not"):
+            initializer.close(grace)
+        assert await initializer.init(ModelConfig("m")) is not None

@@ -11,6 +11,16 @@ from typing import Any, Self
 
 from anyio import move_on_after
 
+from ._given import (
+    require_drain_timeout,
+    require_error,
+    require_grace,
+    require_models,
+    require_name,
+    require_priority,
+    require_sizes,
+    require_timeout,
+)
 from ._keeping import closing
 from ._keeping.budget import Sizes
 from ._keeping.catalogue import Catalogue, CatalogueChange
@@ -155,11 +165,17 @@ class ModelRepository:
             QueueFullError: too many models wait to be loaded.
             ClosedError: the repository is closed.
             AnyloadError: it did not load; as in `Initializer.init`.
+            TypeError: the name is no text, or the priority no whole number.
         """
+        if type(name) is not str or type(priority) is not int:  # a call would cost every request
+            require_name(name)
+            require_priority(priority)
         return LeaseRequest(self._core, name, priority)
 
     def try_lease(self, name: str) -> Lease | None:
         """Return a lease of a model that is READY, or None; it never waits and loads nothing."""
+        if type(name) is not str:  # as in `lease`
+            require_name(name)
         return try_lease(self._core, name)
 
     def lease_sync(self, name: str, *, priority: int = 0, timeout: float | None = None) -> Lease:
@@ -170,7 +186,10 @@ class ModelRepository:
 
         Raises:
             TimeoutError: ``timeout`` seconds have passed.
+            ValueError: ``timeout`` is no number of seconds.
         """
+        require_priority(priority)
+        require_timeout(timeout)
         return self.try_lease(name) or lease_sync(self._core, name, priority, timeout)
 
     # Loading and unloading
@@ -195,7 +214,13 @@ class ModelRepository:
         Raises:
             BulkLoadError: some did not load; it is raised when every load has ended.
             ClosedError: the repository is closed.
+            TypeError: ``names`` is one name, or one of them is no text.
         """
+        if names is not None:
+            require_models(names)
+            names = list(names)
+            for name in names:
+                require_name(name)
         return await load_preloaded(self._core, names)
 
     async def unload(self, name: str, *, drain_timeout: float | None = None) -> None:
@@ -213,7 +238,10 @@ class ModelRepository:
         Raises:
             ModelNotFoundError: there is no such model.
             DrainTimeoutError: leases were still out; it goes when they are back.
+            ValueError: ``drain_timeout`` is no number of seconds, 0 or more.
         """
+        require_name(name)
+        require_drain_timeout(drain_timeout)
         with self._core.step() as todo, self._core.lock:
             versions = self._core.keeper.unload(name, todo)
         timeout = self._config.drain_timeout if drain_timeout is None else drain_timeout
@@ -238,6 +266,7 @@ class ModelRepository:
             ModelUnavailableError: another swap, or an unload, came in between.
             AnyloadError: it did not load.
         """
+        require_name(name)
         with self._core.step() as todo, self._core.lock:
             entry = self._core.wishes.find(name)
             entry.generation += 1
@@ -251,11 +280,13 @@ class ModelRepository:
 
     def pin(self, name: str) -> None:
         """Never evict a model, nor let its keep-alive end."""
+        require_name(name)
         with self._core.step(), self._core.lock:
             self._core.wishes.find(name).pinned = True
 
     def unpin(self, name: str) -> None:
         """Treat a model like any other again."""
+        require_name(name)
         with self._core.step() as todo, self._core.lock:
             self._core.keeper.unpin(self._core.wishes.find(name), todo)
 
@@ -290,6 +321,7 @@ class ModelRepository:
 
     def forget_failure(self, name: str) -> None:
         """Let a model that failed be tried again at once, on every backend."""
+        require_name(name)
         with self._core.step(), self._core.lock:
             entry = self._core.wishes.find(name)
             entry.failures.forget()
@@ -317,7 +349,10 @@ class ModelRepository:
 
         Raises:
             ModelNotFoundError: there is no such model.
+            TypeError: ``error`` is neither an exception nor text.
         """
+        require_name(name)
+        require_error(error)
         why = first_line(error) if isinstance(error, BaseException) else one_line(error)
         with self._core.step() as todo, self._core.lock:
             entry = self._core.wishes.find(name)
@@ -345,6 +380,7 @@ class ModelRepository:
         Raises:
             ModelNotFoundError: there is no such model.
         """
+        require_name(name)
         with self._core.step(), self._core.lock:
             return status_of(self._core.wishes.find(name).current, self._core.clock())
 
@@ -372,7 +408,11 @@ class ModelRepository:
 
         Args:
             needed: bytes by device, ``{"cpu": "2GiB"}``.
+
+        Raises:
+            ValueError: a size is none.
         """
+        require_sizes(needed)
         sizes: Sizes = {device: byte_size(size) for device, size in needed.items()}
         with self._core.step(), self._core.lock:
             return self._core.house.rooms.plan(sizes)
@@ -412,11 +452,16 @@ class ModelRepository:
 
         Returns:
             The loads that were abandoned and whose threads are still running.
+
+        Raises:
+            ValueError: ``grace`` is no number of seconds, 0 or more.
         """
+        require_grace(grace)
         return await closing.aclose(self._core, grace)
 
     def close(self, grace: float = GRACE_SECONDS) -> tuple[StuckLoad, ...]:
         """Close from a plain thread; as `aclose` otherwise."""
+        require_grace(grace)
         return closing.close(self._core, grace)
 
     async def __aenter__(self) -> Self:
