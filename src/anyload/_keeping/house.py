@@ -78,11 +78,15 @@ class House:
         del self.tables.orders[order]
         self.rooms.settled(order)
 
-    def forget(self, order: Order, reason: str, todo: Todo) -> None:
-        """Give up a load that has not begun."""
+    def take_back(self, order: Order, todo: Todo) -> None:
+        """Undo the order of a load that has not begun, or that cannot."""
         order.left = True
         self.loads.leave(order, todo)
         self.end(order)
+
+    def forget(self, order: Order, reason: str, todo: Todo) -> None:
+        """Give up a load that has not begun."""
+        self.take_back(order, todo)
         self.move(order.version, "unloaded", reason)
         self.wake_watchers(order.version, todo)
 

@@ -136,23 +136,28 @@ class Keeper:
         wanted = not (order.retry or version.doomed or self._house.closed or upgrade)
         again = wanted and order.begun and is_for_memory(error)
         self._house.end(order)
-        if again:
-            self._try_again(order, todo)
+        if again and self._try_again(order, todo):
             return
         self._house.counts.failures += 1
         version.error = error
-        self._house.move(version, "failed", first_line(error))
+        if version.life.phase != "failed":  # it is, if it could not even begin once more
+            self._house.move(version, "failed", first_line(error))
         if not (isinstance(error, ClosedError | MemoryBudgetError) or upgrade):
             now = self._house.clock()
             back_at = (entry.left_out.back_at(now) or now) if order.left_out else None
             entry.failures.remember(error, now, back_at)
         self._without(version, error, todo)
 
-    def _try_again(self, order: Order, todo: Todo) -> None:
-        """Memory ran out: once more, when everything idle is gone."""
-        second = self._wishes.order(order.version, order.priority, order.purpose, todo, retry=True)
+    def _try_again(self, order: Order, todo: Todo) -> bool:
+        """Memory ran out: once more, when everything idle is gone; return whether that can be."""
+        version, priority = order.version, order.priority
+        try:
+            second = self._wishes.order(version, priority, order.purpose, todo, retry=True)
+        except Exception:  # there may be no memory even for that
+            return False
         second.need = order.need
         second.after = dict.fromkeys(self._house.rooms.evict_idle(order, todo))
+        return True
 
     def _without(self, version: Version, error: AnyloadError, todo: Todo) -> None:
         """A version is not to come: those who wait for it go on without, or wait for another."""
@@ -202,8 +207,8 @@ class Keeper:
         if entry.current.order is None and entry.current not in self._house.tables.active:
             entry.current = version
             return
-        entry.incoming = version
         self._wishes.order(version, 0, "swap", todo)
+        entry.incoming = version  # last: what cannot begin is not to come
 
     def _take_over(self, version: Version, reason: str, todo: Todo) -> None:
         """A new version of a model is the current one from now on; the old one goes."""

@@ -33,11 +33,10 @@ class OrderSeat:
 
     __slots__ = ("_landed", "count", "flight", "lost", "order")
 
-    flight: Flight
-
-    def __init__(self, order: Order, landed: Callable[[OrderSeat], None]) -> None:
+    def __init__(self, order: Order, flight: Flight, landed: Callable[[OrderSeat], None]) -> None:
         self._landed = landed
         self.order = order
+        self.flight = flight
         self.count = 1
         self.lost = False
 
@@ -151,7 +150,7 @@ class InitializerLoads:
             flight.plan = flight.plan.narrowed(order.left_out, order.before)
         flight.discarded = partial(self._discarded, order)
         flight.at = partial(self._keeper.reached, order)
-        order.seat = OrderSeat(order, self._landed)
+        order.seat = OrderSeat(order, flight, self._landed)
         self._asked.expect(order)
         self._callers.sit(key, flight, order.seat, order.priority, todo)
 
@@ -160,9 +159,10 @@ class InitializerLoads:
         self._core.flights.raise_priority(order.seat.flight, order.priority)
 
     def leave(self, order: Order, todo: Todo) -> None:
-        """Forget a load that has not begun."""
-        order.seat.count -= 1
-        self._core.flights.leave(order.seat.flight, 1, todo)
+        """Forget a load that has not begun, or that could not."""
+        if order.seat is not None:
+            order.seat.count -= 1
+            self._core.flights.leave(order.seat.flight, 1, todo)
         self._forget(order)
 
     def release(self, version: Version, todo: Todo) -> None:

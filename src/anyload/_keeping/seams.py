@@ -22,7 +22,7 @@ class Loads(Protocol):
         ...
 
     def leave(self, order: Order, todo: Todo) -> None:
-        """Forget a load that has not begun; nothing will be called."""
+        """Forget a load that has not begun, or whose `begin` raised; nothing will be called."""
         ...
 
     def release(self, version: Version, todo: Todo) -> None:

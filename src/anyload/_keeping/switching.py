@@ -76,9 +76,9 @@ class Switching:
         if entry.incoming is not None or entry.threads or not may_try:
             self.look_later(version)
         else:
-            entry.incoming = entry.again(version)
-            priority = entry.kept.priority + PRELOAD_PRIORITY
-            self._wishes.order(entry.incoming, priority, "upgrade", todo, before=version.place)
+            better, priority = entry.again(version), entry.kept.priority + PRELOAD_PRIORITY
+            self._wishes.order(better, priority, "upgrade", todo, before=version.place)
+            entry.incoming = better  # last: what cannot begin is not to come
 
     def _improvable(self, version: Version) -> bool:
         return version.ready and version.improvable and version.entry.kept.upgrade

@@ -21,6 +21,9 @@ from .ways_out import WaysOut
 PRELOAD_PRIORITY = -1000
 """What is added to the priority of a preload: every request goes before it."""
 
+SPARE_FRAMES = 100
+"""How much room on the stack there has to be for a request: more than all that follows from it."""
+
 
 class Wishes:
     """Those who ask for models.
@@ -59,8 +62,10 @@ class Wishes:
             ModelUnavailableError: it has failed, and is not to be tried yet.
             QueueFullError: too many loads wait to start.
             ClosedError: the repository is closed.
+            RecursionError: the stack is nearly full.
         """
         assert self._house.process.lock.mine()
+        _require_stack(SPARE_FRAMES)
         entry = self.find(name)
         if self._house.closed:
             raise ClosedError(name)
@@ -78,8 +83,10 @@ class Wishes:
 
         Raises:
             AnyloadError: as for `ask`.
+            RecursionError: likewise.
         """
         assert self._house.process.lock.mine()
+        _require_stack(SPARE_FRAMES)
         entry = self.find(name)
         if self._house.closed:
             raise ClosedError(name)
@@ -92,6 +99,8 @@ class Wishes:
         version = entry.current
         if version.order is not None:
             self._join(version, version.order, priority, purpose)
+            # Who began the load may have been interrupted before it could call anybody to it.
+            todo.worker = True
             return
         self._refuse_remembered(entry)
         if purpose == "request":
@@ -137,13 +146,21 @@ class Wishes:
         before: int | None = None,
         retry: bool = False,
     ) -> Order:
-        """Have a version loaded, by the backends that are not left out now."""
+        """Have a version loaded, by the backends that are not left out now.
+
+        What it raises leaves no load behind.
+        """
         number, left_out = next(self._house.numbers), version.entry.left_out.at(self._house.clock())
         order = Order(version, number, priority, purpose, left_out, before=before, retry=retry)
         version.order = order
         self._house.tables.orders[order] = None
         self._house.move(version, "queued")
-        self._house.loads.begin(order, todo)
+        try:
+            self._house.loads.begin(order, todo)
+        except BaseException as error:
+            self._house.take_back(order, todo)
+            self._house.move(version, "failed", f"its load could not begin: {first_line(error)}")
+            raise
         return order
 
     def leave(self, asking: Asking, todo: Todo) -> None:
@@ -178,3 +195,12 @@ class Wishes:
             asking.failure = again(error)
             todo.wakes.append(asking)
         entry.waiting.clear()
+
+
+def _require_stack(frames: int) -> None:
+    """Raise RecursionError here, where nothing has begun, if there is no room for so many frames.
+
+    Raised later it would leave something half done, wherever that is.
+    """
+    if frames:
+        _require_stack(frames - 1)
