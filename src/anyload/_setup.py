@@ -14,7 +14,7 @@ from ._load.files import Care
 from ._load.plan import Choice
 from ._load.slots import Limits
 from ._reading.members import ArchiveLimits
-from ._reading.problems import Place, dotted, shown
+from ._reading.problems import Place, dotted, problem_at, shown
 from ._registration import class_name
 from .config import (
     InitializerConfig,
@@ -67,19 +67,25 @@ def extended(registry: Registry, config: InitializerConfig, source: str) -> Regi
     registry = registry.copy()
     problems: list[Problem] = []
 
-    def add(where: str, path: str, register: Callable[[Any], object]) -> None:
+    def add(place: Place, path: str, register: Callable[[Any], object]) -> None:
+        where = dotted(place[:2])  # a path that stands alone is of LOCAL, which nobody wrote
+        variable = config.variable_of(place)
         module, _, name = path.partition(":")
         try:
             found: Any = import_module(module)
             for part in name.split("."):
                 found = getattr(found, part)
             register(found)
-        except ConfigError as error:
-            problems.extend(Problem(where, what) for _, what in error.problems)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit of a script, a panic of Rust
-            problems.append(Problem(where, f"{shown(path)}: {describe(error)}"))
+            if variable:  # whose value is in the text of most errors
+                told = [f"what it names cannot be used: {type(error).__name__}"]
+            elif isinstance(error, ConfigError):
+                told = [what for _, what in error.problems]
+            else:
+                told = [f"{shown(path)}: {describe(error)}"]
+            problems.extend(problem_at(where, what, variable) for what in told)
 
     def of_type(name: str, cls: Any) -> None:
         registry.backend_type(cls)
@@ -88,11 +94,11 @@ def extended(registry: Registry, config: InitializerConfig, source: str) -> Regi
             raise ConfigError(source, [Problem("", what)])
 
     for backend_type, path in config.backend_types.items():
-        where = dotted(("backend_types", backend_type))
-        add(where, path, partial(of_type, backend_type))
+        add(("backend_types", backend_type), path, partial(of_type, backend_type))
     for module_id, paths in config.modules.items():
         for backend_type, path in paths.items():
-            add(dotted(("modules", module_id)), path, registry.module(module_id, backend_type))
+            register = registry.module(module_id, backend_type)
+            add(("modules", module_id, backend_type), path, register)
     if problems:
         raise ConfigError(source, problems)
     return registry
@@ -115,7 +121,7 @@ def make_choices(registry: Registry, config: InitializerConfig, source: str) -> 
             entry.config,
             where=f"{where}.config",
             source=source,
-            hidden=lambda inside, at=at: config.from_environment((*at, *inside)),  # type: ignore[misc]  # mypy cannot infer `at`
+            variable_of=lambda inside, at=at: config.variable_of((*at, *inside)),  # type: ignore[misc]  # mypy cannot infer `at`
         )
         backend = _called(partial(cls, values), cls, where, "made", source)
         for module in _overriding(registry, entry.type):
@@ -153,6 +159,15 @@ def make_catalogue(config: InitializerConfig) -> dict[str, ModelConfig]:
         )
         for name, entry in config.models.items()
     }
+
+
+def module_variables(config: InitializerConfig) -> dict[str, str]:
+    """Return the module ids that variables of the environment named, each with its variable."""
+    said = (
+        (entry.module_id, config.variable_of(("models", name, "module_id")))
+        for name, entry in config.models.items()
+    )
+    return {module_id: variable for module_id, variable in said if variable is not None}
 
 
 def make_care(config: InitializerConfig) -> Care:

@@ -25,7 +25,7 @@ from pydantic import (
 from ._reading import amounts, checks
 from ._reading.documents import Document, read_document
 from ._reading.environment import apply_environment
-from ._reading.problems import Place, dotted, shown
+from ._reading.problems import Place, dotted, problem_at, shown
 from ._reading.validation import problems_of
 from .errors import ConfigError, Problem
 
@@ -235,11 +235,11 @@ class InitializerConfig(BackendConfig):
     models: dict[CatalogueName, CatalogueEntry] = Field(default={}, repr=False)
     repository: RepositoryConfig = RepositoryConfig()
 
-    _from_environment: frozenset[Place] = PrivateAttr(default=frozenset())
+    _variables: dict[Place, str] = PrivateAttr(default_factory=dict)
 
-    def from_environment(self, place: Place) -> bool:
-        """Return whether a variable of the environment said this, so that no error may show it."""
-        return any(part in self._from_environment for part in _outwards(place))
+    def variable_of(self, place: Place) -> str | None:
+        """Return the variable of the environment that said this, whose value no error may show."""
+        return _variable_of(self._variables, place)
 
 
 def load_config(
@@ -270,43 +270,67 @@ def load_config(
     if isinstance(source, InitializerConfig):
         if not overrides and known_types is None:
             return source
-        made = source._from_environment
+        variables = source._variables
         document = Document("the configuration", (), source.model_dump(exclude_unset=True))
         environ = None
     else:
         document = read_document(source, name)
-        made = frozenset()
+        variables = {}
     data = document.data
     # Written out, so that a variable can name the entry that is there by default.
     data.setdefault("backend_priority", [{"type": "LOCAL"}])
-    origins, problems = apply_environment(data, environ or {})
+    said, problems = apply_environment(data, environ or {})
+    variables = {**variables, **said}
     for key, value in (overrides or {}).items():
         data[key] = value
-        origins = {place: variable for place, variable in origins.items() if place[0] != key}
-        made = frozenset(place for place in made if place[0] != key)
+        variables = {place: name for place, name in variables.items() if place[0] != key}
+    return _checked(document, variables, problems, overrides or {}, known_types)
+
+
+def _checked(
+    document: Document,
+    variables: dict[Place, str],
+    problems: list[Problem],
+    overrides: Collection[str] = (),
+    known_types: Collection[str] | None = None,
+) -> InitializerConfig:
+    """Return the configuration that a document is.
+
+    Args:
+        document: what the file, the environment and the code say.
+        variables: which variable of the environment said what.
+        problems: what has been found wrong already.
+        overrides: the keys that the code gave.
+        known_types: as in `load_config`.
+
+    Raises:
+        ConfigError: with every problem.
+    """
+    data = document.data
     known = None if known_types is None else {*known_types, *_keys(data.get("backend_types"))}
 
     def variable_of(place: Place) -> str | None:
-        return next((origins[found] for found in _outwards(place) if found in origins), None)
+        return _variable_of(variables, place)
 
     def problem(place: Place, what: str) -> Problem:
         if known and what == "missing" and place[-1] == "type":
             what = f"missing; {_registered(known)}"
-        if variable := variable_of(place):
-            return Problem(variable, f"{dotted(place)}: {what}")
-        inside = place[:1] and overrides and place[0] in overrides
-        return Problem(dotted(place if inside else (*document.place, *place)), what)
+        variable = variable_of(place)
+        inside = place[:1] and place[0] in overrides
+        outer = () if variable or inside else document.place
+        return problem_at(dotted((*outer, *place)), what, variable)
 
     config = None
     try:
         config = InitializerConfig.model_validate(data)
-        config._from_environment = made | origins.keys()
+        config._variables = variables
     except ValidationError as error:
         # The values of variables are not shown: an environment holds secrets.
         wrong = problems_of(error, InitializerConfig, lambda place: variable_of(place) is not None)
         problems += [problem(place, what) for place, what in wrong]
     if known is not None:
-        problems += [problem(place, what) for place, what in _unknown_types(data, known)]
+        unknown = _unknown_types(data, known, variable_of)
+        problems += [problem(place, what) for place, what in unknown]
     if problems or config is None:
         raise ConfigError(document.source, problems)
     return config
@@ -332,7 +356,7 @@ def load_catalogue(
         ConfigError: it cannot be read, or has no such part.
     """
     document = read_document(source, name)
-    _, problems = apply_environment(document.data, environ or {})
+    variables, problems = apply_environment(document.data, environ or {})
     listed = checks.none_is_empty(document.data.get("models"))
     repository = checks.none_is_empty(document.data.get("repository"))
     kept = checks.none_is_empty(_item(repository, "models"))
@@ -349,9 +373,9 @@ def load_catalogue(
             "repository": {"models": {one: kept[one]} if one in kept else {}},
         }
         try:
-            config = load_config(entry)
+            config = _checked(Document(document.source, (), entry), variables, [])
         except ConfigError as error:
-            errors[one] = ConfigError(document.source, error.problems)
+            errors[one] = error
         else:
             models.update(config.models)
             how.update(config.repository.models)
@@ -369,8 +393,9 @@ def check_backend_types(config: InitializerConfig, known: Collection[str], sourc
     Raises:
         ConfigError: naming the index of each unknown one.
     """
-    found = _unknown_types({"backend_priority": config.backend_priority}, known)
-    problems = [Problem(dotted(place), what) for place, what in found]
+    data = {"backend_priority": config.backend_priority}
+    found = _unknown_types(data, known, config.variable_of)
+    problems = [problem_at(dotted(place), what, config.variable_of(place)) for place, what in found]
     if problems:
         raise ConfigError(source, problems)
 
@@ -381,7 +406,7 @@ def validate_backend_config(
     *,
     where: str,
     source: str,
-    hidden: Callable[[Place], bool] = lambda place: False,
+    variable_of: Callable[[Place], str | None] = lambda place: None,
 ) -> Any:
     """Return a backend's own ``Config`` made from plain values.
 
@@ -390,7 +415,7 @@ def validate_backend_config(
         values: what the configuration says.
         where: the place of the values, such as ``backend_priority[0].config``.
         source: what the configuration was read from, for the error.
-        hidden: whether the value at a place in it must not be shown.
+        variable_of: returns the variable of the environment that said what is at a place in it.
 
     Raises:
         ConfigError: the values do not fit. Values of secret fields are not shown.
@@ -404,32 +429,37 @@ def validate_backend_config(
         # As JSON, so that a strict Config still takes a path, a tuple or an enum from a file.
         return model.model_validate_json(text)
 
-    return in_our_words(made, model, where=where, source=source, hidden=hidden)
+    try:
+        return made()
+    except ValidationError as error:
+        wrong = problems_of(error, model, lambda place: variable_of(place) is not None)
+        problems = [
+            problem_at(_within(where, place), what, variable_of(place)) for place, what in wrong
+        ]
+        raise ConfigError(source, problems) from None
 
 
-def in_our_words(
-    make: Callable[[], T],
-    model: type[BaseModel],
-    *,
-    where: str,
-    source: str,
-    hidden: Callable[[Place], bool] = lambda place: True,
-) -> T:
+def in_our_words(make: Callable[[], T], model: type[BaseModel], *, where: str, source: str) -> T:
     """Return what is made by a call that pydantic may have its objections to.
 
     Raises:
-        ConfigError: it has; the arguments are as in `validate_backend_config`.
+        ConfigError: it has; no value is shown, and the arguments are as in
+            `validate_backend_config`.
     """
     try:
         return make()
     except ValidationError as error:
-        raise ConfigError(
-            source,
-            [
-                Problem(".".join(filter(None, (where, dotted(place)))), what)
-                for place, what in problems_of(error, model, hidden)
-            ],
-        ) from None
+        wrong = problems_of(error, model, lambda place: True)
+        problems = [Problem(_within(where, place), what) for place, what in wrong]
+        raise ConfigError(source, problems) from None
+
+
+def _within(where: str, place: Place) -> str:
+    return ".".join(filter(None, (where, dotted(place))))
+
+
+def _variable_of(variables: Mapping[Place, str], place: Place) -> str | None:
+    return next((variables[part] for part in _outwards(place) if part in variables), None)
 
 
 def _outwards(place: Place) -> Iterator[Place]:
@@ -448,11 +478,16 @@ def _registered(known: Collection[str]) -> str:
     return f"registered types are {', '.join(sorted(map(str, known)))}"
 
 
-def _unknown_types(data: Mapping[str, Any], known: Collection[str]) -> Iterator[tuple[Place, str]]:
+def _unknown_types(
+    data: Mapping[str, Any],
+    known: Collection[str],
+    variable_of: Callable[[Place], str | None],
+) -> Iterator[tuple[Place, str]]:
     """Yield the place of each unknown backend type; what is no type at all is told elsewhere."""
     entries = data["backend_priority"]
     for index, entry in enumerate(entries if isinstance(entries, list | tuple) else ()):
         kind = entry.get("type") if isinstance(entry, Mapping) else getattr(entry, "type", None)
         if isinstance(kind, str) and kind and kind not in known:
             place = ("backend_priority", index, "type")
-            yield place, f"unknown backend type {shown(kind)}; {_registered(known)}"
+            said = "" if variable_of(place) else f" {shown(kind)}"
+            yield place, f"unknown backend type{said}; {_registered(known)}"

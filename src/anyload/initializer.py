@@ -20,7 +20,7 @@ from ._load.plan import Plan
 from ._load.process import process
 from ._load.requests import Requests
 from ._load.resolver import Resolver
-from ._setup import extended, make_care, make_catalogue, make_choices, make_limits
+from ._setup import extended, make_care, make_catalogue, make_choices, make_limits, module_variables
 from .bulk import BulkLoad, load_many
 from .config import InitializerConfig, load_config
 from .contracts import Admission, Backend
@@ -124,6 +124,7 @@ class Initializer:
             confined=config.model_root is not None,
             catalogue_only=config.catalogue_only,
             care=make_care(config),
+            variables=module_variables(config),
         )
         self._core = Core(process, make_limits(config), hooks, admission)
         self._requests = Requests(self._core, self._resolver)

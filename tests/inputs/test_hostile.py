@@ -27,7 +27,7 @@ from anyload import (
     Registry,
     UnsafeArchiveError,
 )
-from anyload.config import BackendConfig, load_config
+from anyload.config import BackendConfig, load_catalogue, load_config
 from anyload.testing import FakeModel
 
 FORGED = "x\nERROR root: forged\x1b[2J\u2028\u202e"
@@ -452,6 +452,58 @@ def test_a_value_of_the_environment_stays_one_in_a_configuration_that_is_made() 
     mine = [{"type": "CARD", "config": {"device": "mine"}}]
     with pytest.raises(ConfigError, match="not 'mine'"):
         Initializer.from_config(made, registry=with_card(), backend_priority=mine)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MODULES__A", "hunter2:x"),
+        ("MODULES__A", "os:hunter2"),
+        ("MODULES__A__LOCAL", "collections:OrderedDict"),
+        ("BACKEND_TYPES__X", "hunter2.y:x"),
+        ("BACKEND_TYPES__X", "collections:OrderedDict"),
+        ("BACKEND_TYPES__CARD", "anyload.backends:LocalBackend"),
+        ("BACKEND_PRIORITY__0__TYPE", "HUNTER2"),
+        ("BACKEND_PRIORITY__0__CONFIG__DEVISE", "hunter2"),
+        ("MODELS__A__MODULE_ID", "hunter2"),
+    ],
+)
+def test_an_error_names_the_variable_and_not_its_value(variable: str, value: str) -> None:
+    """Also what the registry, an import or a backend finds; and of a configuration that is made."""
+    environ = {f"ANYLOAD__{variable}": value}
+    data = {"backend_priority": [{"type": "CARD"}]}
+    for source in (data, load_config(data, environ=environ)):
+        with pytest.raises(ConfigError) as caught:
+            Initializer.from_config(source, registry=with_card(), environ=environ).init_sync("a")
+        (problem,) = caught.value.problems
+        assert problem.where == f"ANYLOAD__{variable}"
+        told = everything_of(caught.value)
+        assert value not in told
+        assert "hunter2" not in told.lower()
+
+
+def test_a_value_of_the_environment_is_not_told_when_the_catalogue_is_read_again() -> None:
+    """Each entry's problems name the variable, and go without its value."""
+    environ = {
+        "ANYLOAD__REPOSITORY__MODELS__a__MEMORY": "hunter2",
+        "ANYLOAD__MODELS__b__MODULE_ID": "m",
+        "ANYLOAD__MODELS__b__MODEL_BACKEND": "2",
+    }
+    _, _, errors = load_catalogue({}, environ=environ)
+    assert {error.problems for error in errors.values()} == {
+        (
+            (
+                "ANYLOAD__REPOSITORY__MODELS__a__MEMORY",
+                "repository.models.a.memory: expected a size, such as 2147483648 or 2GiB",
+            ),
+        ),
+        (
+            (
+                "ANYLOAD__MODELS__b__MODEL_BACKEND",
+                "models.b.model_backend: expected a non-empty string",
+            ),
+        ),
+    }
 
 
 SECRET = "hunter2"

@@ -7,13 +7,14 @@ import stat
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import TypeVar
 
 from .._reading.archives import is_archive, look_through
 from .._reading.manifests import Stamp, stamp_of
 from .._reading.model_files import CONFIG_FILE
 from .._reading.names import path_text
-from .._reading.problems import shown
+from .._reading.problems import problem_at, shown
 from .._reading.trees import size_on_disk
 from .._text import one_line
 from ..contracts import Backend
@@ -79,6 +80,8 @@ class Resolver:
         catalogue_only: whether paths are refused. A config that code gives is no path: who
             writes code decides, as who writes the catalogue does.
         care: what is done with a model's files before its load.
+        variables: the module ids that variables of the environment named, which no error may show,
+            each with its variable.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Resolver:
         confined: bool = False,
         catalogue_only: bool = False,
         care: Care = Care(),  # noqa: B008  # it cannot be changed
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._registry = registry
         self._choices = tuple(choices)
@@ -101,6 +105,7 @@ class Resolver:
         ]
         self._root = root
         self._care = care
+        self._variables = variables
         self._plain = None if care.none else PlainFiles(care, {})
         self._catalogue = {name: self._given(entry) for name, entry in catalogue.items()}
         self._real_root = os.path.realpath(root) if confined else None
@@ -331,8 +336,11 @@ class Resolver:
         implementations = self._registry.implementations(config.module_id)
         if not implementations:
             known = _some(self._registry.modules) or "none"
-            what = f"{shown(config.module_id)} is not registered; registered modules are {known}"
-            raise ConfigError(label, [Problem("module_id", what)])
+            what = f"not registered; registered modules are {known}"
+            variable = self._variables.get(config.module_id)
+            if variable is None:
+                what = f"{shown(config.module_id)} is {what}"
+            raise ConfigError(label, [problem_at("module_id", what, variable)])
         return make_plan(
             config.module_id,
             config.model_backend,

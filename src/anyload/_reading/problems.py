@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import TypeAlias
 
+from ..errors import Problem
+
 LONGEST_VALUE = 80
 LONGEST_PLACE = 160
 
@@ -42,6 +44,11 @@ def shown(value: object) -> str:
     if value is None or isinstance(value, int | float):
         return _number(value)
     return f"a {type(value).__name__}"
+
+
+def problem_at(where: str, what: str, variable: str | None) -> Problem:
+    """Return what is wrong at a place, by the name of the variable that said it, if one did."""
+    return Problem(variable, f"{where}: {what}") if variable else Problem(where, what)
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
