@@ -169,6 +169,37 @@ def test_streams_that_are_closed(project: Path) -> None:
     assert "1 of 1 models loaded" in out
 
 
+TAKEN_AWAY = {
+    "none": "sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = None",
+    "closed": "sys.stdout.close(); sys.stderr.close()",
+    "descriptors": "os.close(0); os.close(1); os.close(2)",
+}
+
+
+@pytest.mark.parametrize("how", TAKEN_AWAY)
+def test_a_module_that_takes_the_streams_away(project: Path, how: str) -> None:
+    """The result is shown all the same, and so is what is told beside it."""
+    body = f"\n        import os, sys; {TAKEN_AWAY[how]}\n        return cls()"
+    module = PLAIN.replace("\n        return cls()", body)
+    (project / "plain.py").write_text(module, encoding="utf-8")
+    code, out, err = in_a_shell(project, "$LOAD")
+    assert code == 0
+    assert "1 of 1 models loaded" in out
+    assert "a: loaded on LOCAL" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="nothing is full here")
+@pytest.mark.parametrize("body", ["", "with contextlib.suppress(OSError): print('here')"])
+def test_a_result_is_shown_though_nothing_can_be_told(project: Path, body: str) -> None:
+    """What is told beside it is lost; what a module could not print changes no exit code."""
+    body = f"\n        import contextlib\n        {body}\n        return cls()"
+    module = PLAIN.replace("\n        return cls()", body)
+    (project / "plain.py").write_text(module, encoding="utf-8")
+    code, out, _ = in_a_shell(project, "$LOAD nowhere a 2> /dev/full")
+    assert code == 1
+    assert "1 of 2 models loaded" in out
+
+
 def test_a_terminal_that_has_not_all_letters(project: Path) -> None:
     """What cannot be shown is escaped."""
     code, out, _ = in_a_shell(project, "$LOAD", PYTHONIOENCODING="ascii", PYTHONUTF8="0")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
+from contextvars import ContextVar
 from importlib import import_module
 from itertools import count
 from typing import Any, TextIO
@@ -17,6 +19,8 @@ from ._tables import Row, flat, paragraphs, plain_table, whole
 BORDERS, WORDS = 3, 20
 """How much room of a table the border of a column takes; how little is enough for a last column
 with more than a name or a figure in it."""
+
+_kept: ContextVar[TextIO | None] = ContextVar("anyload.stderr", default=None)
 
 
 @contextmanager
@@ -39,6 +43,51 @@ def stdout_reserved() -> Iterator[TextIO]:
             os.dup2(own, 1)
 
 
+class _Unfailing(io.FileIO):
+    """A file to which what cannot be written is lost."""
+
+    def write(self, data: Any, /) -> int:
+        """Write it, or nothing of it."""
+        try:
+            written: int | None = super().write(data)
+        except OSError:
+            written = None
+        return len(data) if written is None else written
+
+
+@contextmanager
+def stderr_kept() -> Iterator[None]:
+    """Keep stderr for what is told: modules may close it, or put something else in its place."""
+    stream, replaced = sys.stderr, sys.stderr is not sys.__stderr__
+    if not replaced:
+        raw = io.BufferedWriter(_Unfailing(os.dup(2), "w"))
+        stream = io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True)
+    token = _kept.set(stream)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+        if not replaced:
+            stream.close()
+            _forget_unwritten()
+
+
+def _forget_unwritten() -> None:
+    """Have what modules could not write to stderr be no error again when the process ends."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _lead_nowhere(2)
+    except (AttributeError, ValueError):  # a module has taken it away, or closed it
+        pass
+
+
+def _lead_nowhere(number: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
 def open_closed_streams() -> None:
     """Have what is written to a stream that was closed at the start go nowhere."""
     for name, number in (("stdout", 1), ("stderr", 2)):
@@ -53,8 +102,13 @@ def open_closed_streams() -> None:
 
 
 def tell(text: str) -> None:
-    """Write a line to stderr."""
-    sys.stderr.write(f"{text}\n")
+    """Write a line to stderr; where that cannot be, it is lost, and the result is not."""
+    with suppress(OSError, ValueError):  # of a stream that a caller has put there
+        _stderr().write(f"{text}\n")
+
+
+def _stderr() -> TextIO:
+    return _kept.get() or sys.stderr
 
 
 def write_json(out: TextIO, document: dict[str, Any]) -> None:
@@ -81,9 +135,7 @@ def _reaching(out: TextIO) -> Iterator[None]:
         out.flush()
     except OSError as error:
         # What is still in the buffer goes nowhere, and is no error again when it is closed.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, out.fileno())
-        os.close(nowhere)
+        _lead_nowhere(out.fileno())
         if isinstance(error, BrokenPipeError):
             raise
         raise Refusal(f"the result cannot be written: {error.strerror}") from error
@@ -157,14 +209,14 @@ def progress(total: int, what: str) -> Iterator[Callable[[str], None]]:
     Yields:
         What to call when one more is done, with a line about it.
     """
-    if not (sys.stderr.isatty() and importable("rich")):
+    if not (_stderr().isatty() and importable("rich")):
         number = count(1)
         yield lambda line: tell(f"[{next(number)}/{total}] {flat(line)}")
         return
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=Console(file=_stderr()), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda line: bar.advance(task)
 

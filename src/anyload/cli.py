@@ -40,7 +40,15 @@ from ._tables import (
     plan_rows,
     whole,
 )
-from ._terminal import open_closed_streams, progress, stdout_reserved, tell, write_json, write_table
+from ._terminal import (
+    open_closed_streams,
+    progress,
+    stderr_kept,
+    stdout_reserved,
+    tell,
+    write_json,
+    write_table,
+)
 from ._watching import Changes, showing, watch
 from .bench import turned
 from .bulk import LoadOutcome
@@ -71,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = arguments(argv)
     open_closed_streams()
-    with stdout_reserved() as out:
+    with stderr_kept(), stdout_reserved() as out:
         code = _run(args, out)
         if argv is None:
             exit_process(code)
