@@ -110,6 +110,15 @@ CONFIGS: dict[str, tuple[Mapping[Any, Any], str]] = {
     "a value without a repr": ({"max_concurrent_loads": Broken(5000)}, "not a Broken"),
     "an integer without an end": ({"load_timeout": 10**5000}, "thousands of digits"),
     "a path that cannot be one": ({"model_root": "\ud800"}, "expected a path, not '\\ud800'"),
+    "a key that is no text": ({"\ud800": 1}, "['\\ud800']  key must be valid text"),
+    "a key in a list that is no text": (
+        {"backend_priority": [{"type": "LOCAL", "\udcff": 1}]},
+        "backend_priority[0]['\\udcff']  key must be valid text",
+    ),
+    "a type that is no text": (
+        {"backend_priority": [{"type": "\ud800"}]},
+        "backend_priority[0].type  expected valid text, not '\\ud800'",
+    ),
     "a key that forges a line": ({FORGED: 1}, "unknown key"),
     "a type that forges a line": ({"backend_priority": [{"type": FORGED}]}, "unknown backend type"),
     "a module that forges a line": ({"modules": {FORGED: "os:getcwd"}}, "a module is a class"),

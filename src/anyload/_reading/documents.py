@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..errors import ConfigError, Problem
 from .files import FileRefused, read_regular_file
 from .names import path_text
-from .problems import Place, dotted, shown
+from .problems import Place, dotted, encodes, shown
 from .yaml import DEEPEST, LONGEST_YAML, read_yaml_mapping
 
 
@@ -90,17 +90,23 @@ def _mapping(value: object, place: Place, source: str) -> Mapping[str, Any]:
 def _copied(section: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return plain dicts and lists of our own, so that the caller's are never changed."""
 
-    def copied(value: Any, levels: int) -> Any:
+    def copied(value: Any, place: Place) -> Any:
         if not isinstance(value, Mapping | list | tuple):
             return value
-        if levels == 0:  # of a caller's own making: it may hold itself
+        if len(place) == DEEPEST:  # of a caller's own making: it may hold itself
             what = f"limits: deeper than {DEEPEST} levels"
             raise ConfigError(source, [Problem("", what)])
         if isinstance(value, Mapping):
-            return {key: copied(item, levels - 1) for key, item in value.items()}
-        return [copied(item, levels - 1) for item in value]
+            return {key: copied(item, within(place, key)) for key, item in value.items()}
+        return [copied(item, (*place, index)) for index, item in enumerate(value)]
 
-    plain: dict[str, Any] = copied(section, DEEPEST)
+    def within(place: Place, key: Any) -> Place:
+        inside = (*place, key)
+        if isinstance(key, str) and not encodes(key):  # pydantic would not tell which key it is
+            raise ConfigError(source, [Problem(dotted(inside), "key must be valid text")])
+        return inside
+
+    plain: dict[str, Any] = copied(section, ())
     return plain
 
 

@@ -51,6 +51,15 @@ def problem_at(where: str, what: str, variable: str | None) -> Problem:
     return Problem(variable, f"{where}: {what}") if variable else Problem(where, what)
 
 
+def encodes(text: str) -> bool:
+    """Return whether a text has no lone surrogate, which neither UTF-8 nor JSON can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """Return what is wrong with a key that nobody knows, with the nearest known one."""
     near = difflib.get_close_matches(key, sorted(known), n=1)

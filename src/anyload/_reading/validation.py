@@ -23,6 +23,7 @@ _WORDS = MappingProxyType(
         "missing": "missing",
         "model_type": "expected a mapping",
         "string_type": "expected a string",
+        "string_unicode": "expected valid text",
     }
 )
 
