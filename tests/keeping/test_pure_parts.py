@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
+import os
 import random
 from pathlib import Path
 from typing import Any, get_args
@@ -26,7 +28,13 @@ from anyload._keeping.states import (
     Lifecycle,
     Phase,
 )
-from anyload.errors import ConfigError, LoadError, LoadTimeoutError, ModelNotFoundError
+from anyload.errors import (
+    ConfigError,
+    IntegrityError,
+    LoadError,
+    LoadTimeoutError,
+    ModelNotFoundError,
+)
 from anyload.model_config import ModelConfig
 from anyload.reports import Attempt
 from anyload.testing import FakeMeter
@@ -184,6 +192,28 @@ class TestFailureMemory:
         assert not is_permanent(LoadTimeoutError("a", limit=1.0))
 
     @pytest.mark.parametrize(
+        ("cause", "so"),
+        [
+            (OSError(errno.EMFILE, "too many open files"), False),
+            (OSError(errno.ENFILE, "too many open files"), False),
+            (OSError(errno.EIO, "an I/O error"), False),
+            (OSError(errno.ESTALE, "a stale file handle"), False),
+            (MemoryError(), False),
+            (FileNotFoundError(errno.ENOENT, "no such file"), True),
+            (OSError("without a number"), True),
+            (ValueError("broken"), True),
+        ],
+    )
+    def test_what_it_comes_from(self, cause: Exception, so: bool) -> None:
+        """A file that could not be read for a moment says nothing of the model, however told."""
+        between, error = RuntimeError("unreadable"), IntegrityError("a", "unreadable")
+        error.__cause__, between.__cause__ = between, cause
+        assert is_permanent(error) is so
+        assert is_permanent(failed_with(error)) is so
+        cause.__cause__ = between  # a circle, which only code that is strange makes
+        assert is_permanent(error) is so
+
+    @pytest.mark.parametrize(
         ("error", "so"),
         [
             (MemoryError(), True),
@@ -226,7 +256,12 @@ class TestFailureMemory:
         stamps.append(stamp_of_files(config))
         (model / "weights").write_text("ab")
         stamps.append(stamp_of_files(config))
-        assert len(set(stamps)) == 4
+        times = (model / "weights").stat()
+        (model / "other").write_text("cd")
+        os.utime(model / "other", ns=(times.st_atime_ns, times.st_mtime_ns))
+        (model / "other").rename(model / "weights")  # of the same size and time
+        stamps.append(stamp_of_files(config))
+        assert len(set(stamps)) == 5
         assert stamp_of_files(config) == stamps[-1]
         for number in range(MOST_FILES + 5):
             (model / str(number)).touch()

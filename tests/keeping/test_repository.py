@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import hashlib
 import threading
 import weakref
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -19,6 +22,7 @@ from anyload import (
     ClosedError,
     ConfigError,
     DrainTimeoutError,
+    IntegrityError,
     LoadError,
     MemoryBudgetError,
     ModelNotFoundError,
@@ -609,6 +613,83 @@ class TestFailures:
             path.mkdir()
             await models.reload()
             await models.load("a")
+
+    async def test_a_path_that_cannot_be_looked_at(self, tmp_path: Any) -> None:
+        """The error says what the system says."""
+        registry = Registry()
+        registry.module("m")(Shelf().module())
+        known = {"a": {"module_id": "m", "model_path": str(tmp_path / ("a" * 300))}}
+        async with ModelRepository(registry, models=known) as models:
+            with pytest.raises(ModelNotFoundError, match="aaa: File name too long"):
+                await models.load("a")
+
+    async def test_a_moment_without_descriptors(self) -> None:
+        """It is remembered for a cool-down, though what tells of it is an error of the files."""
+
+        def unreadable(_: object) -> None:
+            cause = OSError(errno.EMFILE, "Too many open files")
+            raise IntegrityError("weights", "unreadable") from cause
+
+        clock, shelf = FakeClock(), Shelf(unreadable)
+        async with shelf.repository("a", clock=clock) as models:
+            with pytest.raises(LoadError):
+                await models.load("a")
+            with pytest.raises(ModelUnavailableError) as caught:
+                await models.load("a")
+            assert caught.value.retry_after is not None
+            clock.advance(caught.value.retry_after)
+            shelf.body = None
+            await models.load("a")
+
+    async def test_a_new_version_while_the_old_one_loads(self, tmp_path: Any) -> None:
+        """What was changed while it was loaded is tried again soon, and is the new one then."""
+        clock, path = FakeClock(), tmp_path / "a"
+        path.mkdir()
+        publish(path, "one")
+        to_come = ["two"]
+
+        def changes(_: object) -> None:
+            while to_come:
+                publish(path, to_come.pop())
+
+        registry = Registry()
+        registry.module("m")(Shelf(changes).module())
+        known = {"a": {"module_id": "m", "model_path": str(path)}}
+        async with ModelRepository(registry, models=known, clock=clock) as models:
+            with pytest.raises(AnyloadError, match="it was changed while it was loaded"):
+                await models.load("a")
+            with pytest.raises(ModelUnavailableError) as caught:
+                await models.load("a")
+            assert caught.value.retry_after is not None
+            clock.advance(caught.value.retry_after)
+            await models.load("a")
+
+    async def test_files_that_come_as_it_fails(self, tmp_path: Any) -> None:
+        """A failure for good is one of the files that there were before the load."""
+        clock, path = FakeClock(), tmp_path / "a"
+        path.mkdir()
+
+        def needs_weights(_: object) -> None:
+            if not (path / "weights").exists():
+                (path / "weights").touch()
+                raise IntegrityError(str(path), "there are no weights")
+
+        registry = Registry()
+        registry.module("m")(Shelf(needs_weights).module())
+        known = {"a": {"module_id": "m", "model_path": str(path)}}
+        async with ModelRepository(registry, models=known, clock=clock) as models:
+            with pytest.raises(LoadError):
+                await models.load("a")
+            clock.advance(3600)
+            await models.load("a")
+
+
+def publish(path: Path, weights: str) -> None:
+    """Put a new version of a model, and its manifest, in the place of the old one."""
+    manifest = f"{hashlib.sha256(weights.encode()).hexdigest()}  weights\n"
+    for name, text in (("weights", weights), ("SHA256SUMS", manifest)):
+        (path.parent / name).write_text(text)
+        (path.parent / name).rename(path / name)
 
 
 class TestQueue:

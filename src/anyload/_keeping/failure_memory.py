@@ -2,10 +2,14 @@
 
 A permanent failure is remembered until the catalogue entry or the model's files change; any other
 for its cool-down. When that is over, one request probes.
+
+What could not be read for a moment, for want of file descriptors say, is not permanent, whatever
+error tells of it; nor is what failed while its files changed.
 """
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Callable
 
@@ -34,16 +38,43 @@ PERMANENT = (
     WrongTypeError,
 )
 
+PASSING = frozenset(
+    {
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+        *(errno.EIO, errno.ESTALE, errno.EINTR, errno.EAGAIN),
+    }
+)
+"""What the system says when it cannot read a file now, and may a moment later."""
+
 
 def is_permanent(error: Exception) -> bool:
     """Return whether a load would fail likewise if it were tried again."""
     if not isinstance(error, LoadError):
-        return isinstance(error, PERMANENT)
+        return _would_recur(error)
     # Every backend was skipped, or refused the files for good.
     return all(
-        attempt.outcome == "skipped" or isinstance(attempt.error, PERMANENT)
-        for attempt in error.attempts
+        attempt.outcome == "skipped" or _would_recur(attempt.error) for attempt in error.attempts
     ) and bool(error.attempts)
+
+
+def _would_recur(error: BaseException | None) -> bool:
+    return isinstance(error, PERMANENT) and not any(map(_passes, _causes(error)))
+
+
+def _passes(cause: BaseException) -> bool:
+    if isinstance(cause, OSError):
+        return cause.errno in PASSING
+    return isinstance(cause, MemoryError)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return what an error comes from, and what that does; each once, should they go in circles."""
+    causes: dict[int, BaseException] = {}
+    cause = error.__cause__
+    while cause is not None and id(cause) not in causes:
+        causes[id(cause)] = cause
+        cause = cause.__cause__
+    return list(causes.values())
 
 
 def is_for_memory(error: Exception) -> bool:
@@ -75,16 +106,24 @@ class FailureMemory:
         self.permanent = False
         self.until = -math.inf
 
-    def remember(self, error: AnyloadError, now: float, back_at: float | None = None) -> None:
+    def remember(
+        self,
+        error: AnyloadError,
+        now: float,
+        back_at: float | None = None,
+        *,
+        changed: bool = False,
+    ) -> None:
         """Take note of a failure.
 
         Args:
             error: what it was.
             now: when it was.
             back_at: when a backend is back that was left out of the load, if one was.
+            changed: whether the files changed meanwhile: then it says nothing of what they are now.
         """
         self.error = error
-        for_good = is_permanent(error)
+        for_good = is_permanent(error) and not changed
         self.permanent = for_good and back_at is None
         if not for_good:
             self.until = self._cool_down.begin(now)

@@ -1,10 +1,12 @@
-"""Whether the files of a model have changed since it failed for good."""
+"""Whether the files of a model have changed since a load of it began."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 
+from .._reading.manifests import stamp_of
 from ..model_config import ModelConfig
 
 MOST_FILES = 1000
@@ -25,7 +27,7 @@ def stamp_of_files(config: ModelConfig) -> object:
         except (OSError, ValueError):
             stamps.append((path, None))
         else:
-            stamps.append((path, (status.st_mtime_ns, status.st_size, status.st_ino)))
+            stamps.append((path, stamp_of(status)))
         if len(stamps) == MOST_FILES:
             break
     return tuple(sorted(stamps, key=lambda stamp: stamp[0]))
@@ -33,6 +35,6 @@ def stamp_of_files(config: ModelConfig) -> object:
 
 def _files(path: str) -> Iterator[str]:
     yield path
-    for directory, _, names in os.walk(path):
+    for directory, _, names in islice(os.walk(path), MOST_FILES):
         for name in names:
             yield os.path.join(directory, name)

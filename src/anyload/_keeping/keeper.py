@@ -145,7 +145,8 @@ class Keeper:
         if not (isinstance(error, ClosedError | MemoryBudgetError) or upgrade):
             now = self._house.clock()
             back_at = (entry.left_out.back_at(now) or now) if order.left_out else None
-            entry.failures.remember(error, now, back_at)
+            entry.failures.remember(error, now, back_at, changed=order.changed)
+            entry.stamp = order.stamp
         self._without(version, error, todo)
 
     def _try_again(self, order: Order, todo: Todo) -> bool:

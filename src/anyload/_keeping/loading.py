@@ -198,7 +198,7 @@ class InitializerLoads:
             order.landing = True  # nobody leaves it from here on
         ((value, error),) = self._callers.take_all([seat])
         if error is not None and is_permanent(error):
-            order.version.entry.stamp = stamp_of_files(order.config)
+            order.changed = order.stamp != stamp_of_files(order.config)
         with self._step() as todo, self._core.lock:
             self._settle(order, seat.flight, value, error, todo)
             self._forget(order)
@@ -230,9 +230,15 @@ def _existing(resolve: Callable[[], Resolved | Known], name: str, order: Order) 
     Raises:
         ModelNotFoundError: there is nothing at its path.
     """
+    order.stamp = stamp_of_files(order.config)
     path = order.config.model_path
-    if path is not None and not os.path.lexists(path):
-        raise ModelNotFoundError(name, f"there is no {path}")
+    if path is not None:
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            raise ModelNotFoundError(name, f"there is no {path}") from error
+        except OSError as error:
+            raise ModelNotFoundError(name, f"{path}: {error.strerror}") from error
     found = resolve()
     assert isinstance(found, Resolved)  # nobody else has it loaded already
     found.plan = found.plan.narrowed(order.left_out, order.before)

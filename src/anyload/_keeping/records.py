@@ -93,7 +93,7 @@ class Entry:
         self.load_seconds = 0.0
         # Threads that are in a load of it, those past their limit included.
         self.threads = 0
-        # What its files were when it failed for good.
+        # What its files were when the load began that failed last.
         self.stamp: object = None
 
     @property
@@ -215,6 +215,7 @@ class Order:
         "after",
         "alarm",
         "before",
+        "changed",
         "config",
         "entered",
         "landing",
@@ -228,6 +229,7 @@ class Order:
         "seat",
         "settled",
         "shares",
+        "stamp",
         "threads",
         "version",
     )
@@ -253,6 +255,9 @@ class Order:
         # The initializer tells its admission of a load by its config: so each has one of its own.
         self.config = copy.copy(version.config)
         self.need: Sizes | None = None
+        # What its files were before it; whether they were others when it had failed.
+        self.stamp: object = None
+        self.changed = False
         # Threads that are in an attempt of it, those past their limit included; and how many times
         # it has what it needs. That is never less, and until it has an outcome it gets no less:
         # a thread that ends may be a late one, or the one whose model is on its way. A late model
