@@ -64,6 +64,35 @@ async def test_a_name_that_leaves_the_root_is_refused(root: Path, name: str) -> 
         assert await refusal(initializer, config) == f"it lies outside the model root {root}"
 
 
+def test_a_root_that_is_not_there_yet_is_told_of(tmp_path: Path) -> None:
+    """A volume may be mounted later; until then it is said that not only the model is missing."""
+    root = tmp_path / "later"
+    with Initializer(registry(), model_root=str(root)) as initializer:
+        for name, what in (("m", "there is no such directory"), ("m.zip", "no such archive")):
+            with pytest.raises(ModelNotFoundError, match=f"{what}; nor is there the model root"):
+                initializer.init_sync(name)
+        root.mkdir()
+        model_on_disk(root)
+        assert type(initializer.init_sync("m")) is FakeModel
+
+
+@pytest.mark.parametrize("key", ["model_root", "archives.directory"])
+def test_a_file_where_a_directory_has_to_be(key: str, tmp_path: Path) -> None:
+    """It is refused when the initializer is made; a value of the environment is not told."""
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    given: dict[str, Any] = {"model_root": str(file)}
+    if key != "model_root":
+        given = {"archives": {"directory": str(file)}}
+    with pytest.raises(ConfigError) as caught:
+        Initializer(registry(), **given)
+    assert caught.value.problems == ((key, f"expected a directory, not {str(file)!r}"),)
+    variable = f"ANYLOAD__{key.replace('.', '__').upper()}"
+    with pytest.raises(ConfigError) as caught:
+        Initializer.from_config({}, registry=registry(), environ={variable: str(file)})
+    assert caught.value.problems == ((variable, f"{key}: expected a directory"),)
+
+
 async def test_a_link_out_of_the_root_is_refused(root: Path) -> None:
     """A link to a model outside is no way out; one to a model inside is a model."""
     (root / "out").symlink_to(root.parent / "outside")

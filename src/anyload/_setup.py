@@ -170,6 +170,28 @@ def module_variables(config: InitializerConfig) -> dict[str, str]:
     return {module_id: variable for module_id, variable in said if variable is not None}
 
 
+def require_directories(config: InitializerConfig, source: str) -> None:
+    """Raise where something else is than a directory, so that no model would ever load.
+
+    Nothing may be there yet: a volume may be mounted later.
+
+    Raises:
+        ConfigError: naming each such key.
+    """
+    given = (
+        (("model_root",), config.model_root),
+        (("archives", "directory"), config.archives.directory),
+    )
+    problems = []
+    for place, path in given:
+        if path is not None and os.path.exists(path) and not os.path.isdir(path):
+            variable = config.variable_of(place)
+            what = "expected a directory" + ("" if variable else f", not {shown(str(path))}")
+            problems.append(problem_at(dotted(place), what, variable))
+    if problems:
+        raise ConfigError(source, problems)
+
+
 def make_care(config: InitializerConfig) -> Care:
     """Return what is done with a model's files before its load."""
     archives = config.archives

@@ -20,7 +20,15 @@ from ._load.plan import Plan
 from ._load.process import process
 from ._load.requests import Requests
 from ._load.resolver import Resolver
-from ._setup import extended, make_care, make_catalogue, make_choices, make_limits, module_variables
+from ._setup import (
+    extended,
+    make_care,
+    make_catalogue,
+    make_choices,
+    make_limits,
+    module_variables,
+    require_directories,
+)
 from .bulk import BulkLoad, load_many
 from .config import InitializerConfig, load_config
 from .contracts import Admission, Backend
@@ -111,6 +119,7 @@ class Initializer:
         admission: Admission | None,
     ) -> None:
         _require_callable(hooks, admission)
+        require_directories(config, source)
         registry = extended(registry, config, source)
         self._choices = make_choices(registry, config, source)
         self._catalogue = make_catalogue(config)

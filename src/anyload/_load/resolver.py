@@ -251,6 +251,8 @@ class Resolver:
 
     def _meant(self, label: str) -> str:
         """Return what is to be said, behind a reason, of the name that this may have meant."""
+        if self._real_root is not None and not os.path.isdir(self._real_root):
+            return f"; nor is there the model root {self._real_root}"
         if not self._catalogue or os.path.basename(label) != label:
             return ""
         few = len(self._catalogue) <= MOST_COMPARED  # each takes its time
