@@ -52,6 +52,12 @@ class Exits:
     def load(cls, config):
         os._exit(3)
 
+class Wanders:
+    @classmethod
+    def load(cls, config):
+        os.chdir("elsewhere")
+        return cls()
+
 class Hangs:
     @classmethod
     def load(cls, config):
@@ -67,6 +73,7 @@ modules:
   raises: "bench_modules:Raises"
   exits: "bench_modules:Exits"
   hangs: "bench_modules:Hangs"
+  wanders: "bench_modules:Wanders"
 models:
   small: {module_id: reads, model_path: small.bin}
   large: {module_id: reads, model_path: large.bin}
@@ -348,6 +355,42 @@ def test_files_that_cannot_be_used_are_refused_at_once(
     assert complaint in err
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--trace", "models.yml"], "--trace models.yml is the file of CONFIG too"),
+        (["--timeline", "linked.yml"], "--timeline linked.yml is the file of CONFIG too"),
+        (["--timeline", "x", "--trace", "./x"], "--trace ./x is the file of --timeline too"),
+        (["--compare", "old", "--trace", "./old"], "--trace ./old is the file of --compare too"),
+    ],
+)
+def test_a_file_that_is_read_or_written_already_is_not_written_over(
+    options: list[str], complaint: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever it is called: it would be lost. A file may be read twice."""
+    (project / "linked.yml").symlink_to("models.yml")
+    before = (project / "models.yml").read_text()
+    command = "bench" if "--compare" in options else "load"
+    assert main([command, "models.yml", *options]) == 2
+    assert f"error: {complaint}: give it another" in capsys.readouterr().err
+    assert (project / "models.yml").read_text() == before
+    assert not (project / "x").exists()
+    assert main(["bench", "models.yml", "--compare", "models.yml"]) == 2
+    assert "models.yml is no document" in capsys.readouterr().err
+
+
+def test_files_are_written_where_the_command_began(project: Path) -> None:
+    """Though a load changes the working directory."""
+    (project / "elsewhere").mkdir()
+    add_to_catalogue(project, "wanders", "wanders")
+    argv = ["load", "models.yml", "wanders", "--timeline", "t.html", "--trace", "t.json"]
+    assert main(argv) == 0
+    assert os.getcwd() == str(project / "elsewhere")
+    assert (project / "t.html").exists()
+    assert events_of(project / "t.json")
+    assert not os.listdir()
+
+
 def test_a_refused_command_leaves_no_file(project: Path) -> None:
     """Neither does a benchmark that has nothing to draw; what is there already stays."""
     (project / "bad.yml").write_text("models: 7\n")
@@ -385,6 +428,11 @@ def test_a_full_disk_costs_a_picture_only(
         (["bench", "models.yml", "--at-once", "0"], "'0' is not numbers of slots"),
         (["bench", "models.yml", "--at-once", "1,x"], "'1,x' is not numbers of slots"),
         (["bench", "models.yml", "--repeats", "-1"], "'-1' is not a number of times"),
+        (["doctor", "models.yml", "--examine", "alone"], "go with one NAME"),
+        (["doctor", "models.yml", "a", "b", "--examine", "together"], "go with one NAME"),
+        (["bench", "models.yml", "--measure", "alone"], "go with one NAME"),
+        (["bench", "models.yml", "--measure", "bulk"], "goes with --at-once and --turn"),
+        (["bench", "models.yml", "--measure", "bulk", "--at-once", "1"], "--at-once and --turn"),
     ],
 )
 def test_options_that_cannot_be_used(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from interrupting import interrupt
 
+import anyload
 from anyload.cli import main
 
 MODULES = """
@@ -420,6 +421,14 @@ def test_help_documents_the_exit_codes_and_the_keys(capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     for word in ("0 ", "1 ", "2 ", "130 ", "queue_seconds", "abandoned", "decision"):
         assert f"  {word}" in out or f" {word}" in out
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever else is on the command line."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"anyload {anyload.__version__}\n"
 
 
 # The rest

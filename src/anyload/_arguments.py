@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from . import __version__
 from ._bench.tables import BENCH_KEYS
 from ._listing import LISTING_KEYS
 from ._tables import JSON_KEYS
@@ -42,7 +43,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return what the command line asks for.
 
     Raises:
-        SystemExit: after ``--help``, and for arguments that cannot be used.
+        SystemExit: after ``--help`` and ``--version``, and for arguments that cannot be used.
     """
     parser = argparse.ArgumentParser(
         "anyload",
@@ -65,6 +66,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--json", action="store_true", help="one JSON document instead of a table")
     add("--loop", type=_loop, default="asyncio", help="asyncio (the default), uvloop or trio")
     add("--name", default="default", help="which initializer of a caikit file; default: default")
+    add("--version", action="version", version=f"anyload {__version__}")
     add = parser.add_argument_group("load only").add_argument
     what = "keep the models in a repository, and show what changes, until Ctrl-C or SIGTERM"
     add("--keep", action="store_true", default=None, help=what)
@@ -95,6 +97,10 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.keep and (args.timeline or args.trace):
         parser.error("--keep goes with neither --timeline nor --trace")
     args.models = [*args.models, *(args.model or ())]
+    if (args.examine or args.measure == "alone") and len(args.models) != 1:
+        parser.error("--examine and --measure=alone go with one NAME")
+    if args.measure == "bulk" and (not args.at_once or args.turn is None):
+        parser.error("--measure=bulk goes with --at-once and --turn")
     args.rounds = args.rounds or ROUNDS
     args.repeats = args.repeats or REPEATS
     args.timeout = args.timeout or PROCESS_SECONDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from ._tables import whole
@@ -42,6 +42,30 @@ def require_writable(path: str) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666))
         if not there:
             os.unlink(os.path.realpath(path))
+
+
+def require_apart(read: Mapping[str, str | None], written: Mapping[str, str | None]) -> None:
+    """Refuse to write a file that is also read, or written under another name: one is lost.
+
+    Args:
+        read: the paths of what is read, by how the command line names each.
+        written: the same for what is written.
+    """
+    known: dict[str, str] = {}
+    for name, path in (*read.items(), *written.items()):
+        if path is None:
+            continue
+        for other, its in known.items():
+            if name in written and _is_same(path, its):
+                raise Refusal(f"{name} {whole(path)} is the file of {other} too: give it another")
+        known[name] = path
+
+
+def _is_same(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:  # one is not there yet
+        return os.path.realpath(path) == os.path.realpath(other)
 
 
 def write_each(files: Iterable[tuple[str | None, Callable[[], object]]]) -> None:

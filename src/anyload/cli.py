@@ -21,7 +21,7 @@ import anyio
 
 from ._arguments import arguments
 from ._bench.command import earlier, run_bench
-from ._files import Refusal, require_writable, write_each
+from ._files import Refusal, require_apart, require_writable, write_each
 from ._load.exit import exit_process
 from ._setup import import_named
 from ._tables import (
@@ -75,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             end: this does not return, and a load that hangs cannot keep the process.
 
     Raises:
-        SystemExit: by argparse, after ``--help`` and for arguments that cannot be used.
+        SystemExit: by argparse, after ``--help`` or ``--version``, and for arguments that cannot
+            be used.
     """
     args = arguments(argv)
     open_closed_streams()
@@ -92,8 +93,7 @@ def _run(args: argparse.Namespace, out: TextIO) -> int:
         if args.examine is not None or args.measure is not None:
             return _be_part(args, out)
         command = {"load": _load, "plan": _plan, "doctor": _doctor, "bench": _bench}[args.command]
-        for path in filter(None, (args.timeline, args.trace)):
-            require_writable(path)
+        _settle_files(args)
         return command(args, out)
     except BrokenPipeError:  # nobody reads it any more, and nobody has to be told
         return INTERRUPTED
@@ -340,6 +340,15 @@ def _refusing() -> Iterator[None]:
         yield
     except Exception as error:  # a backend of the user's is made here, and may raise anything
         raise Refusal(error_text(error)) from error
+
+
+def _settle_files(args: argparse.Namespace) -> None:
+    """Refuse the files to write that cannot be; a load may change the working directory later."""
+    written = {"--timeline": args.timeline, "--trace": args.trace}
+    require_apart({"CONFIG": args.config, "--compare": args.compare}, written)
+    for path in filter(None, written.values()):
+        require_writable(path)
+    args.timeline, args.trace = (path and os.path.abspath(path) for path in written.values())
 
 
 def _find_modules_here() -> None:
