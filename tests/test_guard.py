@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import logging
+import math
 import os
 import pickle
 import sys
@@ -316,6 +317,44 @@ async def test_a_model_that_cannot_say_is_loaded_all_the_same(
         assert await initializer.init(ModelConfig("m")) is not None
         await settled(initializer)
     assert "Does raised" in caplog.text
+
+
+async def size_of(said: object) -> int | None:
+    """Return the size in the report of a model that says this of its memory."""
+    module = does(lambda config: None, memory_bytes=lambda self: said)
+    async with Initializer(registry_of(m=module)) as initializer:
+        async with initializer.init_each([ModelConfig("m")]) as outcomes:
+            (outcome,) = [outcome async for outcome in outcomes]
+        await settled(initializer)
+    return outcome.report.observed.memory_bytes
+
+
+@pytest.mark.parametrize(
+    "said",
+    [-(10**12), 2**63, 10**400, 10**5000, 1.5e9, math.nan, math.inf, True, "5", None, [1]],
+    ids=lambda said: "many digits" if type(said) is int and said > 2**63 else repr(said),
+)
+async def test_a_size_that_is_none(said: object, caplog: pytest.LogCaptureFixture) -> None:
+    """A budget would believe it: it is not counted, and the log names the model."""
+    assert await size_of(said) is None
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("memory_bytes of 'm' is not counted: ")
+    assert "is no number of bytes, 0 to 9223372036854775807" in record.getMessage()
+    assert len(record.getMessage()) < 300
+
+
+async def test_a_size_by_a_number_of_another_kind(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever stands for a whole number is one, as those of numpy do."""
+
+    class Number:
+        def __index__(self) -> int:
+            return 4096
+
+    assert await size_of(Number()) == 4096
+    assert await size_of(0) == 0
+    assert await size_of(2**63 - 1) == 2**63 - 1
+    assert not caplog.records
 
 
 def refuses(error: BaseException) -> Callable[..., Any]:

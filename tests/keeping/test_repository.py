@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio import CancelScope, create_task_group
+from anyio import CancelScope, create_task_group, fail_after
 from keeping import Shelf, emptied, quiet
 
 from anyload import (
@@ -422,6 +422,19 @@ class TestMemory:
             assert models.statistics().used == {"cpu": 100}
             assert models.status("a").memory == {"cpu": 100}
             assert models.plan_eviction({"cpu": "1000"}).victims == ("a",)
+
+    @pytest.mark.parametrize("said", [10**400, -(10**12), 1.5], ids=["huge", "negative", "broken"])
+    async def test_a_measure_that_is_none(self, said: Any) -> None:
+        """What a model says of its memory and cannot be is not believed: the estimate counts."""
+        shelf = Shelf()
+        module = shelf.module(memory_bytes=lambda self: said)
+        how = {"budget": {"cpu": 1500}}
+        async with shelf.repository("a", "b", module=module, repository=how) as models:
+            with fail_after(10):
+                await models.load("a")
+                assert models.statistics().used == {"cpu": 1024}
+                await models.load("b")
+            assert models.statistics().used == {"cpu": 1024}
 
     async def test_out_of_memory(self) -> None:
         """When memory runs out in a load, everything idle goes and it is tried once more."""

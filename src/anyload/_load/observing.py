@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Sequence
 from typing import Any
 
+from .._reading.amounts import MOST_BYTES
+from .._reading.problems import shown
 from ..guard import ProcessGlobal, Snapshot
 from ..reports import NOTHING_OBSERVED, Observed
 from .flight import Turn
@@ -43,7 +46,7 @@ class Observing:
             return NOTHING_OBSERVED
 
     def _end(self, value: Any) -> Observed:
-        device, size = _device(value), _memory_bytes(value)
+        device, size = _device(value), _memory_bytes(value, self._turn.flight.model)
         changes = self._snapshot.changes() if self._snapshot else []
         warmed = self._turn.warmup_seconds
         seen = device or size is not None or warmed is not None
@@ -66,12 +69,26 @@ def _device(value: Any) -> str | None:
         return None
 
 
-def _memory_bytes(value: Any) -> int | None:
+def _memory_bytes(value: Any, model: str) -> int | None:
+    """Return what a model says that it holds, if that can be: a budget would believe it."""
     measure = getattr(value, "memory_bytes", None)
     if not callable(measure) or isinstance(value, type):
         return None
     try:
-        return int(measure())
+        said = measure()
     except Exception:
         logger.exception("memory_bytes of a %s raised", type(value).__qualname__)
         return None
+    try:
+        size = -1 if isinstance(said, bool) else operator.index(said)  # of numpy too
+    except Exception:
+        size = -1
+    if 0 <= size <= MOST_BYTES:
+        return size
+    logger.warning(
+        "memory_bytes of %r is not counted: %s is no number of bytes, 0 to %d",
+        model,
+        shown(said),
+        MOST_BYTES,
+    )
+    return None
