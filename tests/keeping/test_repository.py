@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import gc
 import hashlib
+import pickle
 import threading
 import weakref
 from pathlib import Path
@@ -119,6 +121,19 @@ class TestLeases:
             assert repr(lease) == "<Lease released>"
             with pytest.raises(RuntimeError):
                 _ = lease.model
+            assert models.status("a").leases == 0
+        await emptied(models)
+
+    async def test_a_lease_is_not_copied(self) -> None:
+        """A copy would be given back as well, or would keep the model for good."""
+        async with Shelf().repository("a") as models:
+            await models.load("a")
+            lease = models.try_lease("a")
+            assert lease is not None
+            for copies in (copy.copy, copy.deepcopy, pickle.dumps):
+                with pytest.raises(TypeError, match="a lease is not copied or pickled"):
+                    copies(lease)
+            lease.release()
             assert models.status("a").leases == 0
         await emptied(models)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from anyio.lowlevel import checkpoint
 
@@ -132,6 +132,9 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a lease is not copied or pickled: it is given back once; ask for another")
 
     def __repr__(self) -> str:
         if self._version is None:
