@@ -1,6 +1,8 @@
 """The log: one line for what happened to a load, and a warning where a thread is out of hand."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -97,3 +99,35 @@ def test_a_line_waits_for_its_delivery(caplog: pytest.LogCaptureFixture) -> None
         "the load of 'm' on GPU is abandoned",
     ]
     assert seen == [event]
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Have every line that is logged raise."""
+
+    class Raises(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError("no space left on device")
+
+    logger, handler = logging.getLogger("anyload"), Raises()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def test_what_a_log_handler_raises_goes_no_further() -> None:
+    """Whoever delivers has something else to do: an event, a line and a broken hook are no help."""
+    heard: list[Event] = []
+
+    def broken(event: Event) -> None:
+        raise ValueError("a bug")
+
+    outbox, event = Outbox([broken, heard.append]), Abandoned("m", 0.0, "GPU", "stack")
+    outbox.put(event)
+    outbox.warn("a line")
+    outbox.put(event)
+    with full_disk():
+        outbox.deliver()
+    assert heard == [event, event]

@@ -231,19 +231,23 @@ async def test_a_config_with_a_path_that_is_none_is_refused(
         assert await refusal(initializer, ModelConfig("m", path)) == "not a valid path"
 
 
-async def test_a_system_exit_out_of_reading_ends_that_load_only(root: Path) -> None:
-    """What a user's path object raises in the reader thread is the error of its load."""
+@pytest.mark.parametrize("raised", [SystemExit, OSError])
+async def test_what_reading_raises_ends_that_load_only(
+    root: Path, raised: type[BaseException]
+) -> None:
+    """What a user's path object raises in the reader thread is the cause of its load's error."""
     here = str(root / "m")
 
     class Odd(os.PathLike[str]):
         def __fspath__(self) -> str:
             if threading.current_thread() is not threading.main_thread():
-                raise SystemExit("out of __fspath__")
+                raise raised("out of __fspath__")
             return here
 
     async with Initializer(registry()) as initializer:
-        with pytest.raises(ModelNotFoundError, match="SystemExit: out of __fspath__"):
+        with pytest.raises(ModelNotFoundError, match="out of __fspath__") as caught:
             await initializer.init(Odd())
+        assert isinstance(caught.value.__cause__, raised)
         assert await initializer.init(here) is not None
         await settled(initializer)
 

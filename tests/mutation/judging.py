@@ -31,19 +31,10 @@ WITH_THREADS = ("outbox", "waiters", "watchdog", "workers")
 """The files that make locks and threads."""
 
 OTHERS = [
-    *("admission", "alarms", "bulk", "closing", "core", "failures", "faults", "groups", "guard"),
-    *("initializer", "interpreter", "invariants", "limits", "lingering", "lookups", "loops"),
-    *(
-        "nested",
-        "outbox",
-        "phases",
-        "plan",
-        "prefetching",
-        "prepare",
-        "queue",
-        "semantics",
-        "workers",
-    ),
+    *("admission", "alarms", "bulk", "closing", "closing_inside", "core", "failures", "faults"),
+    *("groups", "guard", "initializer", "interpreter", "invariants", "kept_apart", "limits"),
+    *("lingering", "lookups", "loops", "nested", "outbox", "phases", "plan", "prefetching"),
+    *("prepare", "queue", "semantics", "workers"),
 ]
 """The other tests of loading."""
 
@@ -126,7 +117,7 @@ def _noticed_by(copy: Path, broken: str, limits: Limits) -> str:
         return "simulation" if threads else "model"
     if limits.model_only:
         return ""
-    nearest = NEAREST.get(broken, (broken,))
+    nearest = (*NEAREST.get(broken, (broken,)), "kept_apart")
     others = sorted(OTHERS, key=lambda name: name not in nearest)
     loops = [] if threads else ONE_LOOP
     tests = [*loops, *(f"tests/test_{name}.py" for name in others)]

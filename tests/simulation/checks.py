@@ -329,5 +329,5 @@ def _who_runs(flight: Flight, process: Process) -> list[Holder]:
         return [flight.turn] if flight.turn is not None else []
     if flight.phase != "queued":
         return []
-    holder = process.obstacle(flight.candidate.resources, None)
+    holder = process.obstacle(flight.candidate.resources)
     return [*flight.predecessors, *([holder] if holder is not None else [])]

@@ -119,4 +119,4 @@ class Dispatch:
         return None if found is None else PrefetchTask(*found, prefetching)
 
     def _is_free(self, lane: Lane) -> bool:
-        return self._process.obstacle(lane.resources, None) is None
+        return self._process.obstacle(lane.resources) is None

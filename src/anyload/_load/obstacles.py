@@ -47,7 +47,7 @@ class Obstacles:
 
         Of several, one that is past its limit: that one puts the flight on the clock.
         """
-        holder = self._process.obstacle(flight.candidate.resources, None)
+        holder = self._process.obstacle(flight.candidate.resources)
         if not flight.predecessors or (holder is not None and holder.stuck):
             return holder
         return next((turn for turn in flight.predecessors if turn.stuck), flight.predecessors[0])
@@ -80,7 +80,7 @@ class Obstacles:
 
     def stuck(self, lane: Lane) -> bool:
         """Return whether who holds what a lane needs is past its limit."""
-        holder = self._process.obstacle(lane.resources, None)
+        holder = self._process.obstacle(lane.resources)
         return holder is not None and holder.stuck
 
     def forget(self, flight: Flight) -> None:

@@ -121,19 +121,19 @@ class Process:
         for core in list(self.cores):
             core.after_fork()
 
-    def obstacle(self, resources: tuple[str, ...], root: Holder | None) -> Holder | None:
-        """Return a turn of another thread that holds one of these, one past its limit first."""
+    def obstacle(self, resources: tuple[str, ...]) -> Holder | None:
+        """Return who holds one of these, one past its limit first; it is asked for every lane."""
         found = None
         for resource in resources:
             holder = self._holders.get(resource)
-            if holder is not None and holder.root is not root:
+            if holder is not None:
                 if holder.stuck:
                     return holder
                 found = found or holder
         return found
 
-    def obstacles(self, resources: tuple[str, ...], root: Holder | None) -> list[Holder]:
-        """Return the turns of other threads that hold any of these."""
+    def obstacles(self, resources: tuple[str, ...], root: Holder) -> list[Holder]:
+        """Return those of other threads that hold any of these."""
         assert self.lock.mine()
         holders = map(self._holders.get, resources)
         return [one for one in holders if one is not None and one.root is not root]

@@ -146,7 +146,7 @@ class Releases:
         """Return a release whose group is free."""
         if not self.waiting:
             return None
-        free = (r for r in self.queued if self._process.obstacle(r.resources, None) is None)
+        free = (r for r in self.queued if self._process.obstacle(r.resources) is None)
         return next(free, None)
 
     def began(self, release: Release, thread_id: int) -> None:

@@ -375,8 +375,7 @@ class Turns:
             return
         if result.outcome != "loaded":
             flights.record(flight, attempt, todo)
-            if turn.parent is None:
-                self._take_over(flight, todo)
+            self._take_over(flight, todo)
             return
         value, result.value = result.value, None
         flights.note(flight, attempt)
