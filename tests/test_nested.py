@@ -46,6 +46,7 @@ class Site:
     def __init__(self) -> None:
         self.registry = two_backends()
         self.threads: dict[str, int] = {}
+        self.circles: list[ReentrantLoadError] = []
         self.initializer: Initializer
 
     def opens(self, **options: Any) -> Initializer:
@@ -63,6 +64,14 @@ class Site:
 
     def inner(self, name: str, **options: Any) -> Any:
         return self.initializer.init_sync(ModelConfig(name), key=name, **options)
+
+    def asks_for(self, name: str, gate: Gate) -> None:
+        """Load inside a load, once the gate lets it; take note of a circle, and go on."""
+        gate.enter()
+        try:
+            self.inner(name)
+        except ReentrantLoadError as error:
+            self.circles.append(error)
 
     async def outer(self, name: str) -> Any:
         return await self.initializer.init(ModelConfig(name), key=name)
@@ -496,17 +505,8 @@ class TestReentry:
     async def test_two_loads_that_wait_for_each_other(self) -> None:
         """The load whose wait would close a cycle gets the error; the other one loads."""
         site, gate = Site(), Gate()
-        errors = list[ReentrantLoadError]()
-
-        def asks_for(name: str) -> None:
-            gate.enter()
-            try:
-                site.inner(name)
-            except ReentrantLoadError as error:
-                errors.append(error)
-
-        site.module("a", lambda: asks_for("b"))
-        site.module("b", lambda: asks_for("a"))
+        site.module("a", lambda: site.asks_for("b", gate))
+        site.module("b", lambda: site.asks_for("a", gate))
         async with site.opens() as initializer, create_task_group() as tasks:
             tasks.start_soon(site.outer, "a")
             tasks.start_soon(site.outer, "b")
@@ -514,23 +514,14 @@ class TestReentry:
             gate.open()
             await settled(initializer)
             assert initializer.statistics().loaded == 2
-            assert len(errors) == 1
-            assert set(errors[0].chain) == {"a", "b"}
+            assert len(site.circles) == 1
+            assert set(site.circles[0].chain) == {"a", "b"}
 
     async def test_over_groups(self) -> None:
         """A cycle over two exclusive groups is found as one over two loads is."""
         site, gate = Site(), Gate()
-        errors = list[ReentrantLoadError]()
-
-        def asks_for(name: str) -> None:
-            gate.enter()
-            try:
-                site.inner(name)
-            except ReentrantLoadError as error:
-                errors.append(error)
-
-        site.module("a", lambda: asks_for("in y"), exclusive_group="x")
-        site.module("b", lambda: asks_for("in x"), exclusive_group="y")
+        site.module("a", lambda: site.asks_for("in y", gate), exclusive_group="x")
+        site.module("b", lambda: site.asks_for("in x", gate), exclusive_group="y")
         site.module("in x", lambda: None, exclusive_group="x")
         site.module("in y", lambda: None, exclusive_group="y")
         async with site.opens() as initializer, create_task_group() as tasks:
@@ -539,24 +530,15 @@ class TestReentry:
             await gate.entered(2)
             gate.open()
             await settled(initializer)
-            assert len(errors) == 1
+            assert len(site.circles) == 1
             assert initializer.statistics().loaded == 3
 
     async def test_over_one_of_two_things_that_a_load_needs(self) -> None:
         """A load that needs a group and the lane waits for both holders, of which none may wait."""
         site, gate, hold = Site(), Gate(), Gate()
-        errors = list[ReentrantLoadError]()
-
-        def asks_for(name: str) -> None:
-            gate.enter()
-            try:
-                site.inner(name)
-            except ReentrantLoadError as error:
-                errors.append(error)
-
         site.module("holder", hold.enter, exclusive_group="x")
-        site.module("a", lambda: asks_for("in y"), holds_gil=True)
-        site.module("b", lambda: asks_for("both"), exclusive_group="y")
+        site.module("a", lambda: site.asks_for("in y", gate), holds_gil=True)
+        site.module("b", lambda: site.asks_for("both", gate), exclusive_group="y")
         site.module("in y", lambda: None, exclusive_group="y")
         site.module("both", lambda: None, exclusive_group="x", holds_gil=True)
         async with site.opens() as initializer, create_task_group() as tasks:
@@ -565,25 +547,16 @@ class TestReentry:
             await hold.entered()
             await gate.entered(2)
             gate.open()
-            await until(lambda: bool(errors))
-            assert set(errors[0].chain) in ({"a", "in y", "both"}, {"b", "both", "in y"})
+            await until(lambda: bool(site.circles))
+            assert set(site.circles[0].chain) in ({"a", "in y", "both"}, {"b", "both", "in y"})
             hold.open()
             await settled(initializer)
 
     async def test_of_two_that_wait_for_one_load(self) -> None:
         """Each holds a half of what that load needs: the second to wait for it must not."""
         site, gate = Site(), Gate()
-        errors = list[ReentrantLoadError]()
-
-        def asks() -> None:
-            gate.enter()
-            try:
-                site.inner("both")
-            except ReentrantLoadError as error:
-                errors.append(error)
-
-        site.module("a", asks, exclusive_group="x")
-        site.module("b", asks, holds_gil=True)
+        site.module("a", lambda: site.asks_for("both", gate), exclusive_group="x")
+        site.module("b", lambda: site.asks_for("both", gate), holds_gil=True)
         site.module("both", lambda: None, exclusive_group="x", holds_gil=True)
         async with site.opens() as initializer, create_task_group() as tasks:
             for name in ("a", "b"):
@@ -591,8 +564,8 @@ class TestReentry:
             await gate.entered(2)
             gate.open()
             await settled(initializer)
-            assert len(errors) == 1
-            assert errors[0].chain[1:] == ("both", "both")
+            assert len(site.circles) == 1
+            assert site.circles[0].chain[1:] == ("both", "both")
             assert initializer.statistics().loaded == 3
 
     async def test_who_holds_two_things_is_waited_for_once(self) -> None:
@@ -617,17 +590,8 @@ class TestReentry:
     async def test_across_initializers(self) -> None:
         """A cycle over two initializers is found too."""
         one, other, gate = Site(), Site(), Gate()
-        errors = list[ReentrantLoadError]()
-
-        def asks_for(site: Site, name: str) -> None:
-            gate.enter()
-            try:
-                site.inner(name)
-            except ReentrantLoadError as error:
-                errors.append(error)
-
-        one.module("a", lambda: asks_for(other, "b"))
-        other.module("b", lambda: asks_for(one, "a"))
+        one.module("a", lambda: other.asks_for("b", gate))
+        other.module("b", lambda: one.asks_for("a", gate))
         async with one.opens(), other.opens(), create_task_group() as tasks:
             tasks.start_soon(one.outer, "a")
             tasks.start_soon(other.outer, "b")
@@ -635,7 +599,7 @@ class TestReentry:
             gate.open()
             await settled(one.initializer)
             await settled(other.initializer)
-            assert len(errors) == 1
+            assert len(one.circles + other.circles) == 1
 
 
 class TestPastItsLimit:
