@@ -50,6 +50,8 @@ torture: $(VENV)/.test  ## run the large sizes of the tests of concurrency, minu
 	MODEL_RUNS=1500 MODEL_STEPS=60 $(RUN) pytest $(TEMP) tests/model tests/keeping/test_keeper_histories.py
 	$(RUN) tests.simulation --seeds 200
 	$(RUN) tests.simulation --seeds 200 --repository
+	$(RUN) tests.simulation --seeds 50 --lines
+	$(RUN) tests.simulation --seeds 50 --lines --repository
 	ANYLOAD_ROUNDS=1000 $(RUN) pytest $(TEMP) tests/keeping/test_crowds.py
 	$(RUN) tests.storm
 	FUZZ=3000 $(RUN) pytest $(TEMP) tests/fuzz

@@ -19,9 +19,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 NAMES = (
-    *("admission", "bulk", "closing", "core", "faults", "groups", "interpreter", "invariants"),
-    *("limits", "lingering", "loops", "model_files", "nested", "prefetching", "prepare", "queue"),
-    *("semantics", "workers"),
+    *("admission", "bulk", "closing", "closing_inside", "core", "faults", "groups", "interpreter"),
+    *("invariants", "kept_apart", "limits", "lingering", "lookups", "loops", "model_files"),
+    *("nested", "prefetching", "prepare", "queue", "semantics", "workers"),
 )
 DIRECTORIES = ("model", "simulation", "storm")
 TESTS = [f"tests/test_{name}.py" for name in NAMES] + [f"tests/{name}" for name in DIRECTORIES]
