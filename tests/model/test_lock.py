@@ -14,6 +14,7 @@ from moves import histories
 from world import World
 
 from anyload._load.alarms import Alarms
+from anyload._load.interpreter import Interpreter
 from anyload._load.key_table import KeyTable
 from anyload._load.outbox import Outbox
 from anyload._load.queue import Lane
@@ -48,7 +49,8 @@ def parts() -> dict[str, Any]:
     flights = core.flights
     found = (
         *(flights, core.turns, core.turns.restoring, core._dispatch, core.closing),
-        *(flights.preparations, flights.releases, flights.obstacles, world.process),
+        *(flights.preparations, flights.releases, flights.lookups, flights.obstacles),
+        *(flights.prefetching, world.process),
     )
     return {type(part).__name__: part for part in found}
 
@@ -85,6 +87,7 @@ def test_the_excuses_are_of_methods_that_are_there() -> None:
 
 TABLES: tuple[tuple[type, tuple[str, ...]], ...] = (
     (Alarms, ("set", "cancel", "due")),
+    (Interpreter, ("begin", "end")),
     (KeyTable, ("claim", "hand_over", "release", "linger", "unlinger")),
     (Outbox, ("put", "warn")),
     (Lane, ("push", "remove", "head", "ask_again")),

@@ -58,15 +58,18 @@ class Prefetching:
 
     def close(self) -> None:
         """Read nothing more ahead."""
+        assert self._process.lock.mine()
         self._streams = 0
 
     def consider(self, flight: Flight) -> None:
         """A flight waits for its turn, and may be one to read ahead for."""
+        assert self._process.lock.mine()
         if self._streams and _names_files(flight):
             self._asked = True
 
     def begun(self, flight: Flight) -> None:
         """A flight's load has begun: another one is among the next ones now."""
+        assert self._process.lock.mine()
         if self._short_of_memory or flight in self._ahead:
             self._ahead.discard(flight)
             self._short_of_memory = False
