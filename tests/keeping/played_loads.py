@@ -22,7 +22,7 @@ from anyload._load.alarms import Alarms
 from anyload._load.process import Process
 from anyload._load.todo import Todo
 from anyload.config import KeptModel
-from anyload.errors import AnyloadError, LoadError
+from anyload.errors import AnyloadError, ClosedError, LoadError
 from anyload.events import Event, StateChanged
 from anyload.model_config import ModelConfig
 from anyload.reports import Attempt, LoadReport, Observed
@@ -74,9 +74,14 @@ class PlayedLoads:
         self.hastened: list[Order] = []
         self.asked_again = 0
         self.loaded = 0
+        # How many more loads cannot begin.
+        self.refusing = 0
 
     def begin(self, order: Order, todo: Todo) -> None:
         assert order not in self.queued
+        if self.refusing:
+            self.refusing -= 1
+            raise ClosedError("the initializer")
         self.queued[order] = None
 
     def hasten(self, order: Order) -> None:
@@ -84,7 +89,8 @@ class PlayedLoads:
 
     def leave(self, order: Order, todo: Todo) -> None:
         assert order.left
-        del self.queued[order]  # what is in a thread is never left
+        assert order not in self.running  # what is in a thread is never left
+        self.queued.pop(order, None)  # it is not there if it could not begin
 
     def release(self, version: Version, todo: Todo) -> None:
         assert version.leases == 0
@@ -398,6 +404,8 @@ class World:
             assert order.version.order is order
             assert order.version.life.state == "LOADING"
         for entry in self.house.each():
+            loading = entry.current.life.state == "LOADING"
+            assert loading is (entry.current.order is not None), "what is LOADING has a load"
             if entry.waiting:
                 assert entry.current.order is not None, "who waits, waits for a load"
             assert all(asker.waits for asker in entry.waiting)  # type: ignore[attr-defined]

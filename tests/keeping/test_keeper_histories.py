@@ -181,6 +181,11 @@ class Histories(RuleBasedStateMachine):
         with self.world.step() as todo:
             self.world.keeper.unpin(self.world.house.tables.entries[name], todo)
 
+    @rule()
+    def refuse_one(self) -> None:
+        """The next load cannot begin."""
+        self.world.loads.refusing = 1
+
     @rule(seconds=st.sampled_from([0.5, 2.0, 10.0]))
     def pass_time(self, seconds: float) -> None:
         self.world.pass_time(seconds)

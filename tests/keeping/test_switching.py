@@ -101,6 +101,23 @@ class TestUpgrades:
             w.pass_time(50.0)
         assert w.order("a").purpose == "upgrade"
 
+    def test_one_that_cannot_begin(self) -> None:
+        """Nor does one that cannot even begin change anything, and it comes again later."""
+        w = world()
+        user = w.ask("a")
+        assert w.start(w.order("a"))
+        w.loads.refusing = 2
+        w.land(w.order("a"), place=1, failed=True)
+        version = user.granted
+        assert version is not None
+        for _ in range(2):
+            assert version.entry.current is version
+            assert version.entry.incoming is None
+            assert not w.loads.queued
+            w.check()
+            w.pass_time(50.0)
+        assert w.order("a").purpose == "upgrade"
+
     def test_one_that_runs_out_of_memory(self) -> None:
         """Nothing is evicted for an upgrade that runs out of memory, and it has no second try."""
         w = world()
@@ -292,6 +309,17 @@ class TestReports:
         version = came_up(w, "b", 0)
         assert [w.report(version) for _ in range(3)] == [True, False, False]
         assert version.entry.left_out.back_at(w.now) == 1.0
+
+    def test_another_that_cannot_begin(self) -> None:
+        """The report counts all the same, and who asks next has the model loaded."""
+        w = world()
+        version = came_up(w, "b", 0)
+        w.loads.refusing = 1
+        assert w.report(version)
+        assert version.entry.current.life.phase == "failed"
+        w.check()
+        assert w.ask("b").waits
+        assert w.start(w.order("b"))
 
     def test_without_another(self) -> None:
         """Where no backend is left, who asks is told when one is back, and then gets it."""

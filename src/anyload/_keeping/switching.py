@@ -11,7 +11,7 @@ from collections.abc import Callable
 from .._load.todo import Todo
 from .cool_down import spread
 from .house import House
-from .records import Entry, Order, Version
+from .records import Entry, Order, Purpose, Version
 from .ways_out import WaysOut
 from .wishes import PRELOAD_PRIORITY, Wishes
 
@@ -77,8 +77,10 @@ class Switching:
             self.look_later(version)
         else:
             better, priority = entry.again(version), entry.kept.priority + PRELOAD_PRIORITY
-            self._wishes.order(better, priority, "upgrade", todo, before=version.place)
-            entry.incoming = better  # last: what cannot begin is not to come
+            if self._order(better, priority, "upgrade", todo, before=version.place):
+                entry.incoming = better
+            else:
+                self.look_later(version)
 
     def _improvable(self, version: Version) -> bool:
         return version.ready and version.improvable and version.entry.kept.upgrade
@@ -101,5 +103,20 @@ class Switching:
         self._ways.retire(version, reason, todo)
         if entry.incoming is None:
             entry.current = entry.again(version)
-            self._wishes.order(entry.current, 0, "swap", todo)
+            self._order(entry.current, 0, "swap", todo)
+        return True
+
+    def _order(
+        self,
+        version: Version,
+        priority: int,
+        purpose: Purpose,
+        todo: Todo,
+        before: int | None = None,
+    ) -> bool:
+        """Have a version loaded that nobody has asked for; return whether that could begin."""
+        try:
+            self._wishes.order(version, priority, purpose, todo, before=before)
+        except Exception:  # nobody is there to hear of it but the event
+            return False
         return True
