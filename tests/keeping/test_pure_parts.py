@@ -260,7 +260,11 @@ class TestFailureMemory:
         (model / "weights").write_text("cd")  # as many bytes, and of the same time
         os.utime(model / "weights", ns=(times.st_atime_ns, times.st_mtime_ns))
         stamps.append(stamp_of_files(config))
-        assert len(set(stamps)) == 5
+        (model / "part").mkdir()
+        stamps.append(stamp_of_files(config))
+        (model / "part" / "more").symlink_to("nowhere")
+        stamps.append(stamp_of_files(config))
+        assert len(set(stamps)) == 7
         assert stamp_of_files(config) == stamps[-1]
         for number in range(MOST_FILES + 5):
             (model / str(number)).touch()
