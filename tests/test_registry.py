@@ -7,6 +7,7 @@ from ast import literal_eval
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
+from unittest.mock import MagicMock
 
 import pytest
 from pydantic import SecretStr
@@ -199,6 +200,7 @@ _unsigned.__signature__ = 5  # type: ignore[attr-defined]
         ({"load": 3}, "no load"),
         ({"load": classmethod(_async_load)}, "load is async"),
         ({"load": classmethod(_async_yield)}, "load is async"),
+        ({"load": type("A", (), {"__call__": _async_load})()}, "load is async"),
         (
             {"load": _method},
             "class: missing a required argument: 'config'; it must be a classmethod",
@@ -235,6 +237,147 @@ def test_a_class_that_cannot_be_a_module_is_refused(body: dict[str, Any], says: 
     assert says in refused(lambda: Registry().module("m")(type("Bad", (), body)))
 
 
+class Raises:
+    """What raises whatever is done with it."""
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        """Be no attribute."""
+        raise SystemExit("no driver")
+
+
+class Vague:
+    """What cannot be asked whether it is true, nor shown."""
+
+    def __bool__(self) -> bool:
+        """Say nothing."""
+        raise ValueError("who knows")
+
+    def __repr__(self) -> str:
+        """Say nothing."""
+        raise ValueError("no text")
+
+
+def _endless() -> Any:
+    yield "LOCAL"
+    raise ValueError("no more")
+
+
+class Named:
+    """An annotation whose name cannot be had."""
+
+    @property
+    def __name__(self) -> str:
+        raise ValueError("nameless")
+
+
+def _named(config: Any) -> None:
+    """Load nothing."""
+
+
+_named.__annotations__["config"] = Named()
+
+DECLARED = (
+    *("load", "prepare", "variant", "weight_files", "warmup", "release", "memory_bytes"),
+    *("exclusive_group", "holds_gil", "pauses_gc", "process_globals", "supported_load_backends"),
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        *(({name: Raises()}, f"{name} cannot be used: SystemExit: no driver") for name in DECLARED),
+        *(
+            ({name: Vague()}, f"{name} cannot be used: ValueError: who knows")
+            for name in ("holds_gil", "pauses_gc", "supported_load_backends")
+        ),
+        ({"exclusive_group": Vague()}, "exclusive_group is a Vague; it must be a name or None"),
+        ({"supported_load_backends": _endless()}, "cannot be used: ValueError: no more"),
+        ({"load": staticmethod(_named)}, "the annotation of its load cannot be used: ValueError"),
+        ({"__module__": 5}, "its __module__ is no text"),
+    ],
+)
+def test_what_a_class_raises_when_it_is_looked_at_is_told(body: dict[str, Any], says: str) -> None:
+    """With its name and the attribute's."""
+    told = refused(lambda: Registry().module("m")(type("Bad", (Good,), body)))
+    assert says in told
+    assert "Bad" in told
+
+
+def test_ctrl_c_while_a_class_is_looked_at_is_ctrl_c() -> None:
+    """It is no fault of the class."""
+    interrupted = type("I", (Raises,), {"__get__": lambda *asked: interrupt()})
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Registry().module("m")(type("Bad", (Good,), {"holds_gil": interrupted()}))
+
+
+class Mocks(type):
+    """A metaclass that makes whatever is asked for."""
+
+    def __getattr__(cls, name: str) -> Any:
+        """Return a mock."""
+        return MagicMock()
+
+
+class Unhashable(type):
+    """A metaclass whose classes are no keys."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(cls, other: object) -> bool:
+        """Be equal to nothing."""
+        return False
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (Mocks, "Bad  exclusive_group is a MagicMock; it must be a name or None"),
+        (Unhashable, "Bad  its hash cannot be used: TypeError: "),
+    ],
+)
+def test_a_class_of_an_odd_metaclass_is_refused(kind: type[type], says: str) -> None:
+    """In our words, as any other."""
+    assert says in refused(lambda: Registry().module("m")(kind("Bad", (Good,), {})))
+
+
+def test_a_class_without_a_module_is_named_all_the_same() -> None:
+    """It is made where nothing has a name."""
+    space: dict[str, Any] = {"load": Good.load}
+    exec("Lost = type('Lost', (), {'load': load})", space)
+    lost = space["Lost"]
+    assert " Lost  its __module__ is no text" in refused(lambda: Registry().module("m")(lost))
+
+
+def test_a_declared_name_is_plain_text() -> None:
+    """Whatever a subclass of str would say."""
+    group = type("Text", (str,), {"__hash__": None, "__eq__": None})("g")
+    registry = Registry()
+    registry.module("m")(type("Odd", (Good,), {"exclusive_group": group}))
+    assert type(registry.implementations("m")["LOCAL"].exclusive_group) is str
+
+
+def test_a_class_is_asked_when_it_is_registered_and_not_again() -> None:
+    """Its properties are code of others, which would run under the lock of the process."""
+    asked = []
+
+    class Asked(type):
+        def __getattribute__(cls, name: str) -> Any:
+            asked.append(name)
+            return super().__getattribute__(name)
+
+    registry = Registry()
+    registry.module("m")(Asked("Known", (Good,), {}))
+    assert "prepare" in asked
+    asked.clear()
+    with Initializer(registry) as initializer:
+        initializer.init_sync(ModelConfig("m"))
+    assert set(asked) <= {"load", "__instancecheck__"}
+
+
 def test_something_that_is_no_class_is_refused() -> None:
     """Modules and backend types are classes."""
     not_a_class: Any = Good()
@@ -252,6 +395,21 @@ def test_something_that_is_no_class_is_refused() -> None:
             dict.fromkeys(("start", "stop", "register_config", "available"), print)
             | {"backend_type": "GPU"},
             "no Config",
+        ),
+        *(
+            ({**vars(LocalBackend), **vars(Backend), "Config": config}, f"with {name}()")
+            for config, name in (
+                (type("C", (), {"model_validate": 5}), "model_validate"),
+                (type("C", (), {"model_validate": print}), "model_validate_json"),
+            )
+        ),
+        ({"backend_type": Vague()}, "backend_type is a Vague; it must be an UPPERCASE name"),
+        *(
+            (
+                {**vars(LocalBackend), **vars(Backend), name: Raises()},
+                f"{name} cannot be used: SystemExit: no driver",
+            )
+            for name in ("backend_type", "start", "available", "Config")
         ),
         *(
             ({**vars(LocalBackend), **vars(Backend), name: _async_load}, f"{name} is async")

@@ -309,7 +309,7 @@ class Undeclared(Registry):
 
 
 def _undeclared(known: Implementation) -> Implementation:
-    values = {one.name: getattr(known, one.name) for one in fields(known)}
+    values = {one.name: getattr(known, one.name) for one in fields(known) if one.init}
     without: dict[str, Any] = {"exclusive_group": None, "holds_gil": False, "resources": ()}
     return UndeclaredImplementation(**{**values, **without})
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self, TypeVar
 
+from ._reading.problems import shown
 from ._registration import (
     check_backend,
     check_backend_type,
@@ -16,12 +17,15 @@ from ._registration import (
     check_parentheses,
     class_name,
     exclusive_group_of,
+    flag,
+    module_of,
     override_of,
-    parameters_of_load,
+    parameters_of,
     process_globals_of,
     refusal,
     returned_by,
     supported_by,
+    told_of,
 )
 from ._text import one_line
 from .backends import LocalBackend
@@ -43,6 +47,9 @@ GIL_LANE = "the lane of holds_gil"
 class Implementation:
     """The class for one module id and backend type, and what its declarations say.
 
+    The class is asked once, when it is registered: later that would be code of others under the
+    lock.
+
     Args:
         module_id: the module it implements.
         backend_type: the backend type it loads on.
@@ -57,6 +64,8 @@ class Implementation:
         resources: what a load must hold alone in this process: its group, the lane of the GIL.
         weight_files: names the files that a load reads, if the class says.
         process_globals: process-wide state that its loads are known to change.
+        prepare: imports all that its loads need, if it has that.
+        variant: returns the class that loads a model, where that depends on the model.
         variants: the implementations that its ``variant`` has chosen so far, by class.
     """
 
@@ -73,17 +82,17 @@ class Implementation:
     weight_files: Callable[[ModelConfig], Iterable[str | os.PathLike[str]]] | None = None
     pauses_gc: bool = False
     process_globals: tuple[ProcessGlobal, ...] = field(default=(), repr=False)
+    prepare: Callable[[], object] | None = None
+    variant: Callable[[ModelConfig], Any] | None = None
     variants: dict[type, Implementation] = field(default_factory=dict, repr=False)
+    name: str = field(init=False)
+    """The class as ``package.module.Class``."""
+    package: str = field(init=False, repr=False)
+    """The top-level package that the class lives in."""
 
-    @property
-    def name(self) -> str:
-        """The class as ``package.module.Class``."""
-        return class_name(self.cls)
-
-    @property
-    def prepare(self) -> Callable[[], object] | None:
-        """What imports all that its loads need, if it has that."""
-        return getattr(self.cls, "prepare", None)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", class_name(self.cls))
+        object.__setattr__(self, "package", (module_of(self.cls) or "").partition(".")[0])
 
     def load(self, config: ModelConfig, backend: Backend, kwargs: Mapping[str, Any]) -> Any:
         """Call the class's ``load`` in the way that its signature asks for."""
@@ -96,7 +105,7 @@ class Implementation:
     @property
     def varies(self) -> bool:
         """Whether the class that loads a model depends on the model."""
-        return getattr(self.cls, "variant", None) is not None
+        return self.variant is not None
 
     def of(self, config: ModelConfig) -> Implementation:
         """Return the implementation that loads this model: this one, or its variant.
@@ -105,9 +114,9 @@ class Implementation:
             RegistrationError: the class chosen cannot be a module.
             Exception: whatever ``variant`` raises, as for a file of no known format.
         """
-        if not self.varies:
+        if self.variant is None:
             return self
-        cls = self.cls.variant(config)  # type: ignore[attr-defined]  # `varies` has looked
+        cls = self.variant(config)
         known = self if cls is self.cls else self.variants.get(cls)
         if known is None:
             if not (isinstance(cls, type) and issubclass(cls, self.cls)):
@@ -120,11 +129,6 @@ class Implementation:
                 self.backend_config_override,
             )
         return known
-
-    @property
-    def package(self) -> str:
-        """The top-level package that the class lives in."""
-        return self.cls.__module__.partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,12 +230,9 @@ class Registry:
 
         def register(cls: ModuleClass) -> ModuleClass:
             identity = self._module_id(module_id, base_module, cls)
-            supported = supported_load_backends
-            if supported is None:
-                supported = getattr(cls, "supported_load_backends", None) or (backend_type,)
             more = returned_by(cls, returns)
             implementation = _inspect(
-                identity, backend_type, cls, supported, backend_config_override
+                identity, backend_type, cls, supported_load_backends, backend_config_override
             )
             registered = self._implementations.setdefault(identity, {})
             other = registered.setdefault(backend_type, implementation)
@@ -253,7 +254,9 @@ class Registry:
                 return module_id
             raise refusal(cls, "a module needs a module_id, a string that is not empty")
         if not isinstance(base, (type, str)):
-            raise refusal(cls, f"base_module is {base!r}; it must be a module's class, or its id")
+            raise refusal(
+                cls, f"base_module is {shown(base)}; it must be a module's class, or its id"
+            )
         named = repr(base) if isinstance(base, str) else class_name(base)
         bases = [
             identity
@@ -334,30 +337,32 @@ def _inspect(
     module_id: str,
     backend_type: str,
     cls: Any,
-    supported: Iterable[str],
+    supported: Iterable[str] | None,
     override: Mapping[str, Any] | None,
 ) -> Implementation:
-    check_module(cls)
+    methods = check_module(cls)
     check_backend_type(cls, backend_type)
-    parameters = parameters_of_load(cls)
-    group = exclusive_group_of(cls)
-    holds_gil = bool(getattr(cls, "holds_gil", False))
+    parameters = parameters_of(cls, methods["load"])
     first = next(iter(parameters.values()), None)
-    annotation = "" if first is None else first.annotation
+    with told_of(cls, "the annotation of its load"):
+        argument = argument_of("" if first is None else first.annotation)
+    group, holds_gil = exclusive_group_of(cls), flag(cls, "holds_gil")
     return Implementation(
         module_id,
         backend_type,
         cls,
-        supported_by(cls, supported),
+        supported_by(cls, supported, backend_type),
         override_of(cls, override),
         exclusive_group=group,
         holds_gil=holds_gil,
-        argument=argument_of(annotation),
+        argument=argument,
         wants_backend="load_backend" in parameters,
         resources=resources_of(group, holds_gil),
-        weight_files=getattr(cls, "weight_files", None),
-        pauses_gc=bool(getattr(cls, "pauses_gc", False)),
+        weight_files=methods["weight_files"],
+        pauses_gc=flag(cls, "pauses_gc"),
         process_globals=process_globals_of(cls),
+        prepare=methods["prepare"],
+        variant=methods["variant"],
     )
 
 
@@ -370,7 +375,7 @@ def argument_of(annotation: object) -> Argument:
     """Return what a ``load`` takes first, by the annotation of that parameter."""
     # Compared as text: evaluating an annotation would run code that only type checkers should.
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    name = text.strip("'\" ")
+    name = text.strip("'\" ") if isinstance(text, str) else ""
     if name == "str":
         return "str"
     return "Path" if name in ("Path", "pathlib.Path") else "config"

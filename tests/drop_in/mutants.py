@@ -238,8 +238,8 @@ MUTANTS = {
     ),
     "prepares_modules": Mutant(
         "_modules",
-        'is the module\'s own affair."""\n        return',
-        "is anyload's affair.\"\"\"\n        return getattr(self.cls, 'prepare', None)",
+        "prepare=None,",
+        "prepare=getattr(module, 'prepare', None),",
     ),
     "needs_a_path_with_text": Mutant(
         "_initializer",

@@ -96,14 +96,10 @@ class CaikitImplementation(Implementation):
             argument="config",
             wants_backend=False,
             resources=resources_of(group, holds_gil),
+            prepare=None,  # a method of this name is the module's own affair
             rule=rule,
             supports_arg=supports_arg,
         )
-
-    @property
-    def prepare(self) -> None:
-        """Nothing: a method of this name is the module's own affair."""
-        return
 
     def load(self, config: ModelConfig, backend: Backend, kwargs: Mapping[str, Any]) -> Loaded:
         """Call the module's ``load`` by caikit's rules, and tell the model its backend."""
