@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import json
 import logging
 import math
 import os
@@ -394,6 +395,30 @@ async def test_whatever_a_look_raises_the_model_is_loaded(attributes: dict[str, 
                 assert isinstance(await initializer.init(ModelConfig("m")), module)
         await settled(initializer)
     assert [model.released for model in module.made] == [0, 0]
+
+
+async def test_a_warning_is_text_or_an_exception_and_is_told_as_plain_text() -> None:
+    """A report is shown and written as JSON, whatever a module has called ``report_warning`` with.
+
+    What is neither is the module's mistake, outside of a load too.
+    """
+    odd = type("Odd", (str,), {"__str__": lambda self: 1 / 0})("odd")
+
+    def load(config: ModelConfig) -> None:
+        report_warning(ValueError("no weights"))
+        report_warning(odd)
+
+    async with (
+        Initializer(registry_of(m=does(load))) as initializer,
+        initializer.init_each([ModelConfig("m")]) as outcomes,
+    ):
+        (outcome,) = [outcome async for outcome in outcomes]
+    warnings = outcome.report.observed.warnings
+    assert json.loads(json.dumps(warnings)) == ["ValueError: no weights", "odd"]
+    assert {type(one) for one in warnings} == {str}
+    wrong: Any = 5
+    with pytest.raises(TypeError, match="a warning is text or an exception, not 5"):
+        report_warning(wrong)
 
 
 def test_a_warning_outside_of_a_load_goes_nowhere() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+from .._reading.problems import shown
 from ..errors import AnyloadError, LoadCancelled, WrongTypeError, describe
 from ..model_config import ModelConfig
 from ..reports import Outcome
@@ -63,17 +64,25 @@ def report_progress(fraction: float | None = None, stage: str | None = None) -> 
         _check(turn)
 
 
-def report_warning(text: str) -> None:
+def report_warning(text: str | BaseException) -> None:
     """Put a warning into the report of the load that this code runs in: it loads, but.
 
     Outside of a load it does nothing.
 
     Args:
-        text: what a person should know of this model; it is in `LoadReport.observed`.
+        text: what a person should know of this model, or an exception that says it; it is in
+            `LoadReport.observed`.
+
+    Raises:
+        TypeError: it is neither.
     """
+    if isinstance(text, BaseException):
+        text = describe(text)
+    if not isinstance(text, str):
+        raise TypeError(f"a warning is text or an exception, not {shown(text)}")
     turn = current_turn()
     if turn is not None:
-        turn.warnings += (text,)
+        turn.warnings += (str.__str__(text),)
 
 
 def _check(turn: Turn) -> None:
