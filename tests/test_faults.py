@@ -364,6 +364,21 @@ async def test_a_hook_that_raises_system_exit_costs_no_thread() -> None:
         await settled(initializer)
 
 
+async def test_a_hook_that_cannot_be_told_of_costs_no_load() -> None:
+    """What its repr raises when it is logged stays there too, SystemExit included."""
+
+    class Hook:
+        def __call__(self, event: Event) -> None:
+            raise ZeroDivisionError
+
+        def __repr__(self) -> str:
+            raise SystemExit("out of a repr")
+
+    async with Initializer(registry_of(m=returns_at_once()), hooks=[Hook()]) as initializer:
+        assert isinstance(await initializer.init(ModelConfig("m")), FakeModel)
+        await settled(initializer)
+
+
 async def test_a_log_handler_that_raises_costs_no_timeout(gate: Gate) -> None:
     """A full disk under the log does not end the watchdog: the next limit is kept too."""
 

@@ -80,7 +80,7 @@ class Outbox:
             try:
                 hook(event)
             except BaseException:
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(BaseException):  # the repr of a hook is its own code too
                     hook_logger.exception("the hook %r raised on %r", hook, type(event).__name__)
 
 
