@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from typing import Any
 
 import pytest
@@ -346,6 +347,38 @@ def test_a_pickled_bulk_error_leaves_the_models_behind() -> None:
     }
     assert list(twin.exceptions) == list(twin.failed.values())
     assert twin.message == "3 of 4 failed"
+
+
+class Held:
+    """What somebody asked for, and what cannot go to another process."""
+
+    def __init__(self, text: str | None) -> None:
+        self.lock, self.text = threading.Lock(), text
+
+    def __repr__(self) -> str:
+        if self.text is None:
+            raise ValueError("no text")
+        return self.text
+
+
+@pytest.mark.parametrize("twin_of", TWINS)
+def test_a_bulk_error_pickles_whatever_was_asked_for(twin_of: Any) -> None:
+    """What cannot go along is text there; what can is what it was."""
+    held, silent = Held("held"), Held(None)
+    failed: dict[Any, Exception] = {
+        held: ClosedError("a"),
+        silent: ClosedError("b"),
+        ("c", 1): ClosedError("c"),
+    }
+    error = BulkLoadError("none loaded", list(failed.values()), {"d": threading.Lock()}, failed)
+    twin = twin_of(error)
+    first, second, third = twin.failed
+    assert (first, third) == ("held", ("c", 1))
+    assert second.startswith("<test_errors.Held object at")
+    assert list(twin.failed.values()) == list(twin.exceptions)
+    assert [str(one) for one in twin.exceptions] == [str(one) for one in error.exceptions]
+    assert twin.models == {}
+    assert list(error.failed) == [held, silent, ("c", 1)]
 
 
 # Describing what others raise

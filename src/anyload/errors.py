@@ -29,6 +29,7 @@ An error is its fields; the text is derived from them. Every error pickles.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -473,9 +474,21 @@ class BulkLoadError(ExceptionGroup[Exception], AnyloadError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The models stay behind: they are large, and belong to the process that loaded them.
-        args: tuple[Any, ...] = (self.message, list(self.exceptions), {}, dict(self.failed))
-        state = {name: value for name, value in _state(self).items() if name != "models"}
-        return type(self), args, state
+        failed = {_portable(model): error for model, error in self.failed.items()}
+        state = {**_state(self), "models": {}, "failed": failed}
+        return type(self), (self.message, list(self.exceptions)), state
+
+
+def _portable(model: Any) -> Any:
+    """Return what somebody asked for, or its text where it cannot go to another process."""
+    try:
+        pickle.dumps(model)
+    except Exception:
+        try:
+            return repr(model)
+        except Exception:
+            return object.__repr__(model)
+    return model
 
 
 class LoadCancelled(BaseException):
