@@ -33,6 +33,7 @@ from anyload import (
     LoadError,
     LoadTimeoutError,
     ModelConfig,
+    ModelNotFoundError,
     Registry,
     WrongTypeError,
     check_cancelled,
@@ -487,10 +488,10 @@ async def test_a_slow_read_does_not_hold_up_the_others(
         assert initializer.statistics().loaded == 1
 
 
-async def test_a_model_that_cannot_be_read_is_that_error(
+async def test_a_model_that_cannot_be_read_is_an_error_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What reading raises, and is no error of anyload, reaches each caller as a copy of its own."""
+    """What reading raises, and is no error of anyload, is told, and is the cause of what it is."""
     error = OSError("the disk is gone")
 
     def resolve(*args: Any, **kwargs: Any) -> Any:
@@ -498,10 +499,9 @@ async def test_a_model_that_cannot_be_read_is_that_error(
 
     monkeypatch.setattr(Resolver, "resolve", resolve)
     async with Initializer(registry_of(m=returns_at_once())) as initializer:
-        with pytest.raises(OSError, match="the disk is gone") as raised:
+        with pytest.raises(ModelNotFoundError, match="OSError: the disk is gone") as raised:
             await initializer.init(model_on_disk(tmp_path))
-        assert type(raised.value) is OSError
-        assert raised.value is not error
+        assert raised.value.__cause__ is error
         await settled(initializer)
 
 
