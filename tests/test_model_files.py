@@ -822,6 +822,18 @@ class TestStrict:
                 path.chmod(0o666)
                 assert "insecure path" in str(await unfit(initializer, model))
 
+    async def test_nobody_waits(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The look at a directory, however large, ends with the load that it is for."""
+
+        def cancelled() -> None:
+            raise LoadCancelled("nobody waits")
+
+        monkeypatch.setattr("anyload._load.files.check_cancelled", cancelled)
+        model = model_in(tmp_path)
+        async with Initializer(registry_of(sentiment=Reading), strict=True) as initializer:
+            error = await error_of(initializer, model)
+            assert [attempt.outcome for attempt in error.attempts] == ["cancelled"]
+
     async def test_what_is_not_there(self, tmp_path: Path) -> None:
         """A link that leads nowhere is named."""
         model = model_in(tmp_path)

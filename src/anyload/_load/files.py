@@ -75,9 +75,10 @@ class PlainFiles:
             LoadCancelled: the load is no longer wanted.
         """
         model = os.fspath(config)
+        between = between or check_cancelled
         if self._care.strict:
-            require_private(model)
-        stamps = _compared(model, self._care.manifests, self._read, between or check_cancelled)
+            require_private(model, between)
+        stamps = _compared(model, self._care.manifests, self._read, between)
         yield config
         check_unchanged(stamps)
 
@@ -120,10 +121,10 @@ class PackedFiles:
             LoadCancelled: the load is no longer wanted.
         """
         archive = os.fspath(config)
-        if self._care.strict:
-            require_private(archive)
-        beside = "off" if self._care.manifests == "off" else "check"
         between = between or check_cancelled
+        if self._care.strict:
+            require_private(archive, between)
+        beside = "off" if self._care.manifests == "off" else "check"
         stamps = _compared(archive, beside, self._read, between)
         care = replace(self._care, manifests=beside) if stamps else self._care
         # Nobody else may enter it. No finalizer removes it, as one of TemporaryDirectory would: a
@@ -172,11 +173,15 @@ def _naming(archive: str, directory: str) -> Iterator[None]:
         raise IntegrityError(path, error.reason) from error.__cause__
 
 
-def require_private(model: str) -> None:
+def require_private(model: str, between: Callable[[], object]) -> None:
     """Raise for a model that everybody may change: it, what is in it, or a directory above it.
 
     Who may write to a directory can put another file where one was; but not in a directory like
     ``/tmp``, whose sticky bit keeps that to the owner.
+
+    Args:
+        model: a directory, or an archive.
+        between: called for each file and directory; what it raises ends this.
 
     Raises:
         IntegrityError: naming the first such file or directory.
@@ -184,9 +189,10 @@ def require_private(model: str) -> None:
     if os.name == "nt":  # pragma: no cover  # modes say nothing there
         return
     real = Path(os.path.realpath(model))
-    inside = files_of(str(real), "").values() if real.is_dir() else ()
+    inside = files_of(str(real), "", between).values() if real.is_dir() else ()
     directories = {Path(path).parent for path in inside}
     for path in (*real.parents, real, *sorted(directories), *map(Path, inside)):
+        between()
         try:
             mode = path.stat().st_mode
         except OSError as error:
