@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
 import random
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -377,3 +378,20 @@ def test_a_member_that_must_not_be_extracted(case: str, tmp_path: Path) -> None:
         "\N{LATIN SMALL LETTER E WITH ACUTE}",
     }
     assert {path.name for path in tmp_path.iterdir()} == {archive.name, "in"}
+
+
+@pytest.mark.parametrize("raised", [MemoryError(), OSError(errno.EIO, "Input/output error")])
+def test_what_the_machine_lacks_is_no_fault_of_the_archive(
+    raised: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is unreadable then, which may pass, and not broken."""
+
+    def members(*args: object) -> Iterator[object]:
+        raise raised
+        yield
+
+    archive = write_archive(tmp_path / "model.zip", MODEL)
+    monkeypatch.setattr("anyload._reading.archives.zip_members", members)
+    with pytest.raises(IntegrityError, match=f"unreadable: {type(raised).__name__}") as caught:
+        look_through(str(archive), LIMITS)
+    assert caught.value.__cause__ is raised

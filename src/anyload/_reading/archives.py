@@ -163,4 +163,7 @@ def _naming(path: str) -> Iterator[None]:
     except FileRefused as refused:
         raise IntegrityError(path, refused.reason) from refused
     except Exception as error:  # of any kind: the readers are not made for what is hostile
-        raise IntegrityError(path, f"a broken archive: {describe(error)}") from error
+        # With a number it is the system's word: bz2 has its own OSErrors for what is damaged.
+        ours = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno)
+        what = "unreadable" if ours else "a broken archive"
+        raise IntegrityError(path, f"{what}: {describe(error)}") from error
