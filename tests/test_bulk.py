@@ -472,6 +472,14 @@ async def test_configs_that_can_be_no_key_are_loads_of_their_own(tmp_path: Path)
         await settled(initializer)
 
 
+@pytest.mark.parametrize(("model", "shown"), [([], "a list"), (5, "5"), (([],), "a list")])
+async def test_each_of_many_is_one_model(model: Any, shown: str) -> None:
+    """What is none is refused at once, in our words."""
+    async with Initializer(registry_of(m=returns_at_once())) as initializer:
+        with pytest.raises(TypeError, match=f"a name, a path or a ModelConfig, not {shown}"):
+            initializer.init_each([ModelConfig("m"), model])
+
+
 async def test_no_models_are_no_work() -> None:
     """An empty bulk returns an empty dict and starts no thread."""
     async with Initializer(registry_of()) as initializer:

@@ -105,7 +105,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_load.exit",
         ),
     ),
-    ("front door", ("_setup", "_given", "bulk", "initializer")),
+    ("front door", ("_parts", "_setup", "_given", "bulk", "initializer")),
     (
         "keeping",
         (

@@ -123,13 +123,22 @@ def make_choices(registry: Registry, config: InitializerConfig, source: str) -> 
             source=source,
             variable_of=lambda inside, at=at: config.variable_of((*at, *inside)),  # type: ignore[misc]  # mypy cannot infer `at`
         )
-        backend = _called(partial(cls, values), cls, where, "made", source)
+        backend = _called(partial(_made, cls, values), cls, where, "made", source)
         for module in _overriding(registry, entry.type):
             override = partial(backend.register_config, module.backend_config_override)
             of = f"{module.name}.backend_config_override"
             _called(override, cls, of, "changed", source)
         choices.append(Choice(backend, entry.timeout, entry.stall_timeout))
     return tuple(choices)
+
+
+def _made(cls: type[Backend], values: Any) -> Backend:
+    """Return a backend whose type is that of its class: what was checked, and is text."""
+    backend = cls(values)
+    if backend.backend_type != cls.backend_type:
+        found, known = shown(backend.backend_type), shown(cls.backend_type)
+        raise TypeError(f"its backend_type is {found}, and its class says {known}")
+    return backend
 
 
 def _called(call: Callable[[], T], cls: type[Backend], where: str, done: str, source: str) -> T:
@@ -192,14 +201,39 @@ def require_directories(config: InitializerConfig, source: str) -> None:
         raise ConfigError(source, problems)
 
 
-def make_care(config: InitializerConfig) -> Care:
-    """Return what is done with a model's files before its load."""
-    archives = config.archives
+def absolute(path: str | os.PathLike[str], key: str, source: str) -> str:
+    """Return a path from the current directory on.
+
+    Args:
+        path: the path.
+        key: where it is configured.
+        source: what the configuration was read from, for the error.
+
+    Raises:
+        ConfigError: the path is relative, and the current directory is gone.
+    """
+    try:
+        return os.path.abspath(path)
+    except OSError as error:
+        what = (
+            f"no absolute path, and the current directory cannot be told ({error.strerror}): set"
+            " one, or change to a directory that is there"
+        )
+        raise ConfigError(source, [Problem(key, what)]) from error
+
+
+def make_care(config: InitializerConfig, source: str) -> Care:
+    """Return what is done with a model's files before its load.
+
+    Raises:
+        ConfigError: as in `absolute`.
+    """
+    archives, directory = config.archives, config.archives.directory
     return Care(
         config.manifests,
         config.strict,
         ArchiveLimits(archives.max_files, archives.max_bytes, archives.max_ratio),
-        None if archives.directory is None else os.path.abspath(archives.directory),
+        None if directory is None else absolute(directory, "archives.directory", source),
     )
 
 

@@ -14,6 +14,7 @@ def one_line(text: str, longest: int = LONGEST_LINE) -> str:
     So a newline in a name forges no line of a log, and an escape sequence does nothing to a
     terminal.
     """
+    text = str.__str__(text)  # which may be of a class of its own
     cut = text[:longest]
     if not cut.isprintable():
         cut = "".join(each if each.isprintable() else repr(each)[1:-1] for each in cut)
@@ -22,5 +23,6 @@ def one_line(text: str, longest: int = LONGEST_LINE) -> str:
 
 def quoted(name: str) -> str:
     """Return the repr of a name or a path, cut."""
+    name = str.__str__(name)
     text = repr(name[:LONGEST_NAME])
     return f"{text}..." if len(name) > LONGEST_NAME else text

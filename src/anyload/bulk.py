@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from ._load.flight import Flight, Turn
 from ._load.inside import Inside
 from ._load.requests import BulkRequests, NameSeat
 from ._load.waiters import AsyncSeat, current_bell
+from ._reading.problems import shown
 from .errors import BulkLoadError
-from .model_config import Model
+from .model_config import Model, ModelConfig
 from .reports import LoadReport
 
 PORTION = 64
@@ -89,7 +91,7 @@ class BulkLoad:
         self._inside = inside
         self._requests = requests
         self._priority = priority
-        self.models = list(dict.fromkeys(models))
+        self.models = list(dict.fromkeys(map(_nameable, models)))
         self._to_submit = deque(_grouped(((model,) for model in self.models), spelling))
         self._grouped_by_disk = False
         self._outstanding = 0
@@ -247,6 +249,13 @@ class BulkLoad:
         self._seats.append(seat)
         self._landed.append(seat)
         self._outstanding += 1
+
+
+def _nameable(model: Model) -> Model:
+    """Return what is one model of many; a list of lists is not what somebody meant."""
+    if not isinstance(model, str | os.PathLike | ModelConfig):
+        raise TypeError(f"a model is a name, a path or a ModelConfig, not {shown(model)}")
+    return model
 
 
 def _grouped(

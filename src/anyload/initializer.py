@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,7 +20,9 @@ from ._load.plan import Plan
 from ._load.process import process
 from ._load.requests import Requests
 from ._load.resolver import Resolver
+from ._parts import hooks_of, require_admission, require_environ, require_registry
 from ._setup import (
+    absolute,
     extended,
     make_care,
     make_catalogue,
@@ -56,6 +58,7 @@ class Initializer:
 
     Raises:
         ConfigError: an option cannot be used; all problems at once.
+        TypeError: the registry, a hook or the admission is not what it should be.
     """
 
     def __init__(
@@ -66,8 +69,9 @@ class Initializer:
         admission: Admission | None = None,
         **options: Any,
     ) -> None:
+        require_registry(registry)
         config = load_config(options, known_types=registry.backend_types)
-        self._set_up(registry, config, "Initializer(...)", tuple(hooks), admission)
+        self._set_up(registry, config, "Initializer(...)", hooks, admission)
 
     @classmethod
     def from_config(
@@ -97,17 +101,21 @@ class Initializer:
 
         Raises:
             ConfigError: the configuration cannot be used; all problems at once.
+            TypeError: what is given beside it is not what it should be.
         """
+        require_registry(registry)
+        environ = os.environ if environ is None else environ
+        require_environ(environ)
         config = load_config(
             source,
             name=name,
-            environ=os.environ if environ is None else environ,
+            environ=environ,
             overrides=overrides,
             known_types=registry.backend_types,
         )
         self = cls.__new__(cls)
         shown = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "the configuration"
-        self._set_up(registry, config, shown, tuple(hooks), admission)
+        self._set_up(registry, config, shown, hooks, admission)
         return self
 
     def _set_up(
@@ -115,10 +123,11 @@ class Initializer:
         registry: Registry,
         config: InitializerConfig,
         source: str,
-        hooks: Sequence[Hook],
+        hooks: Iterable[Hook],
         admission: Admission | None,
     ) -> None:
-        _require_callable(hooks, admission)
+        hooks = hooks_of(hooks)
+        require_admission(admission)
         require_directories(config, source)
         registry = extended(registry, config, source)
         self._choices = make_choices(registry, config, source)
@@ -129,10 +138,10 @@ class Initializer:
             registry,
             self._choices,
             self._catalogue,
-            os.path.abspath(config.model_root or os.curdir),
+            absolute(config.model_root or os.curdir, "model_root", source),
             confined=config.model_root is not None,
             catalogue_only=config.catalogue_only,
-            care=make_care(config),
+            care=make_care(config, source),
             variables=module_variables(config),
         )
         self._core = Core(process, make_limits(config), hooks, admission)
@@ -392,13 +401,3 @@ class Initializer:
             self._ending.at_once()
         else:
             self.close()
-
-
-def _require_callable(hooks: Sequence[object], admission: object) -> None:
-    for hook in hooks:
-        if not callable(hook):
-            raise TypeError(f"a hook is called with each event, and {hook!r} cannot be called")
-    methods = ("may_start", "started", "ended") if admission is not None else ()
-    for name in methods:
-        if not callable(getattr(admission, name, None)):
-            raise TypeError(f"an admission has a method {name}, and {admission!r} has none")
