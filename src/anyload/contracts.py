@@ -91,9 +91,9 @@ class Backend:
 class Admission(Protocol):
     """Decides which queued loads may start; a memory budget, for example.
 
-    All three are called under the lock of the initializer: they must neither block nor call the
-    initializer. After the answer of ``may_start`` may have changed for a reason that no load's
-    start or end tells of, call ``Initializer.reconsider()``.
+    None is async. All three are called under the lock of the initializer: they must neither block
+    nor call the initializer. After the answer of ``may_start`` may have changed for a reason that
+    no load's start or end tells of, call ``Initializer.reconsider()``.
     """
 
     def may_start(self, config: ModelConfig, size: int) -> bool:
