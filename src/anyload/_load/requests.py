@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from weakref import ref
 
 from .._registration import RESERVED
-from ..errors import LoadCancelled
+from ..errors import AnyloadError, LoadCancelled, ModelNotFoundError, describe
 from ..model_config import Model, ModelConfig
 from .core import Core
 from .flight import Flight, Resolved
@@ -109,9 +109,16 @@ class Requests:
         def resolve() -> Resolved:
             flight = reading()
             assert flight is not None
-            found = self._resolver.resolve(
-                model, kwargs, shared=True, between=lambda: _require_wanted(flight)
-            )
+            try:
+                found = self._resolver.resolve(
+                    model, kwargs, shared=True, between=lambda: _require_wanted(flight)
+                )
+            except AnyloadError:
+                raise
+            except Exception as error:
+                # A path object of the caller's may raise anything, and so may a machine that has
+                # no file descriptors left.
+                raise ModelNotFoundError(flight.model, describe(error)) from error
             if found.key is not None:
                 self._tell(flight, found.key)
             if not shared:

@@ -388,7 +388,7 @@ def _unavailable(backend: Backend) -> str | None:
     except BaseException as error:
         return f"available() raised {describe(error)}"
     if answer is None or isinstance(answer, str):
-        return answer
+        return answer if answer is None else str.__str__(answer)  # which may be of an odd class
     return f"available() returned {shown(answer)}; it returns a reason, or None"
 
 

@@ -7,7 +7,7 @@ import os
 from typing import Protocol
 
 from ..contracts import Backend
-from ..errors import AnyloadError, ModelNotFoundError, describe
+from ..errors import ModelNotFoundError, describe
 from .call import failed, run_turn
 from .errands import errand
 from .flight import Flight, Known, Resolved, Turn
@@ -86,12 +86,11 @@ class ReadTask:
         try:
             with errand(f"the lookup of {self._flight.model!r}"):
                 self._found = self._resolve()
-        except AnyloadError as error:
+        except Exception as error:
             forget_frames(error)
             self._found = error
         except BaseException as error:
-            # A path object of the caller's may raise anything, and so may a machine that has no
-            # file descriptors left.
+            # A SystemExit out of a caller's path object must not end the thread.
             forget_frames(error)
             self._found = ModelNotFoundError(self._flight.model, describe(error))
             self._found.__cause__ = error
