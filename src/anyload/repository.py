@@ -42,6 +42,7 @@ from ._keeping.meter import Meter, SystemMeter, limits_of
 from ._keeping.preloading import load_preloaded, over, why_not
 from ._keeping.records import Entry
 from ._keeping.waiting import become, in_a_thread
+from ._parts import hooks_of, require_environ, require_registry
 from ._reading.amounts import byte_size
 from ._text import one_line
 from .config import InitializerConfig, load_catalogue, load_config
@@ -87,8 +88,9 @@ class ModelRepository:
         **options: Any,
     ) -> None:
         registry = Registry.discover() if registry is None else registry
+        require_registry(registry)
         config = load_config(options, known_types=registry.backend_types)
-        self._set_up(registry, config, options, "default", {}, tuple(hooks), clock, meter)
+        self._set_up(registry, config, options, "default", {}, hooks_of(hooks), clock, meter)
 
     @classmethod
     def from_config(
@@ -111,13 +113,15 @@ class ModelRepository:
             ConfigError: the configuration cannot be used; all problems at once.
         """
         registry = Registry.discover() if registry is None else registry
+        require_registry(registry)
         environ = os.environ if environ is None else environ
+        require_environ(environ)
         known = registry.backend_types
         config = load_config(
             source, name=name, environ=environ, overrides=overrides, known_types=known
         )
         self = cls.__new__(cls)
-        self._set_up(registry, config, source, name, environ, tuple(hooks), clock, meter)
+        self._set_up(registry, config, source, name, environ, hooks_of(hooks), clock, meter)
         return self
 
     def _set_up(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from keeping import Shelf, emptied, quiet
 
-from anyload import ModelRepository
+from anyload import ModelRepository, Registry
 
 Call = Callable[[ModelRepository, Any], object]
 
@@ -155,3 +155,24 @@ async def test_what_is_needed_that_is_no_sizes() -> None:
         needed = {5: 1}
         with pytest.raises(TypeError, match="the name of a device is text, not 5"):
             models.plan_eviction(needed)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: ModelRepository(5), "registry is an anyload.Registry, not 5"),  # type: ignore[arg-type]
+        (lambda: ModelRepository(Registry(), hooks=5), "hooks are a list"),  # type: ignore[arg-type]
+        (
+            lambda: ModelRepository.from_config({}, registry=5),  # type: ignore[arg-type]
+            "registry is an anyload.Registry, not 5",
+        ),
+        (
+            lambda: ModelRepository.from_config({}, registry=Registry(), environ={"A": 5}),  # type: ignore[dict-item]
+            "'A' in environ is a int, not text",
+        ),
+    ],
+)
+def test_what_a_repository_is_made_of(make: Callable[[], object], says: str) -> None:
+    """It is checked as an initializer's parts are."""
+    with pytest.raises(TypeError, match=says):
+        make()
