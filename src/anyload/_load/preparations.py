@@ -113,7 +113,8 @@ class Preparations:
         self._outbox = outbox
         self._flights = flights
         self._starts: dict[Choice, Preparation] = {}
-        self._imports: dict[type, Preparation] = {}
+        # By identity: the hash of a class may be its metaclass's own.
+        self._imports: dict[int, Preparation] = {}
         self._ready: set[tuple[Choice, Implementation]] = set()
         self.queued: dict[Preparation, None] = {}
         self.running: dict[Preparation, None] = {}
@@ -174,10 +175,11 @@ class Preparations:
         prepare = implementation.prepare
         if prepare is None:
             return None
-        if implementation.cls not in self._imports:
+        known = id(implementation.cls)
+        if known not in self._imports:
             what = f"prepare() of {implementation.name}"
-            self._imports[implementation.cls] = Preparation(what, prepare, implementation.package)
-        return self._imports[implementation.cls]
+            self._imports[known] = Preparation(what, prepare, implementation.package)
+        return self._imports[known]
 
     def wait(self, flight: Flight, preparation: Preparation, todo: Todo) -> None:
         """Have a flight wait for a step, which is begun if it has not been."""
