@@ -265,6 +265,36 @@ async def test_a_close_leaves_a_load_inside_another_to_whose_it_is(
         await settled(last)
 
 
+async def test_a_close_wakes_what_waits_inside_another_initializers_load(gate: Gate) -> None:
+    """What that waits for is nobody's any more: it does not stay queued until its group is free."""
+    group = "nobody waits for it"
+    theirs = registry_of(
+        holds=waits_at(gate, exclusive_group=group),
+        inner=returns_at_once(exclusive_group=group),
+    )
+    between = registry_of(
+        between=does(lambda config: last.init_sync(ModelConfig("inner"), key="k"))
+    )
+    outermost = registry_of(outer=does(lambda config: middle.init_sync(ModelConfig("between"))))
+    cut = Initializer(outermost)
+    async with (
+        Initializer(theirs) as last,
+        Initializer(between) as middle,
+        create_task_group() as tasks,
+    ):
+        calls = Calls(tasks)
+        calls.start("holds", last, ModelConfig("holds"))
+        await gate.entered()
+        calls.start("outer", cut, ModelConfig("outer"))
+        await until(lambda: last.statistics().queued == 1)
+        await cut.aclose(0)
+        await until(lambda: last.statistics().queued == 0)
+        await until(lambda: cut.statistics().threads == 0)
+        gate.open()
+        await settled(middle)
+        await settled(last)
+
+
 # The next attempt
 
 

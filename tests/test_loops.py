@@ -19,7 +19,7 @@ from scenes import registry_of
 
 from anyload import Initializer, ModelConfig, Registry
 from anyload._load.waiters import PER_EVENT, AsyncSeat, Bell, Cohort
-from anyload.testing import Gate, at_rest, returns_at_once, settled, until, waits_at
+from anyload.testing import FakeModel, Gate, at_rest, returns_at_once, settled, until, waits_at
 
 
 async def test_many_callers_are_woken_in_portions(gate: Gate) -> None:
@@ -137,6 +137,32 @@ def test_a_loop_that_ends_before_its_callers_wake_keeps_no_model(told: int, bulk
     gc.collect()
     anyio.run(all_given_back)
     assert [model.released for model in module.made] == [1, 1, 1]
+    assert initializer.close() == ()
+
+
+def test_a_caller_who_was_lost_does_not_leave_once_more() -> None:
+    """A coroutine that is collected after its loop has ended takes nothing from who still waits."""
+    gate, ends, stays = Gate(), asyncio.new_event_loop(), asyncio.new_event_loop()
+    initializer = Initializer(registry_of(m=waits_at(gate)))
+
+    async def begin() -> list[asyncio.Task[Any]]:
+        load = asyncio.ensure_future(initializer.init(ModelConfig("m"), key="k"))
+        await gate.entered()
+        return [load]
+
+    lost, waiting = ends.run_until_complete(begin()), stays.run_until_complete(begin())
+    assert gate.count == 1
+    ends.close()
+    gate.open()
+    anyio.run(until, lambda: initializer.statistics().loaded == 1)
+    anyio.run(settled, initializer)
+    lost[0]._log_destroy_pending = False  # type: ignore[attr-defined]  # it was left on purpose
+    lost.clear()
+    gc.collect()
+    model = stays.run_until_complete(waiting.pop())
+    stays.close()
+    assert isinstance(model, FakeModel)
+    assert model.released == 0
     assert initializer.close() == ()
 
 

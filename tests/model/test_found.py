@@ -109,3 +109,22 @@ def test_a_close_does_not_let_a_load_that_it_leaves_hold_up_the_process() -> Non
     world.close(left, 0.0)
     settle(world)
     assert len(other.core.flights.slots.taken) == 1
+
+
+def test_who_waits_inside_a_load_that_a_close_cuts_waits_no_more() -> None:
+    """Also where the load is another initializer's, and somebody else still wants that model."""
+    world = World(Settings(), homes=2)
+    cut, other = world.homes
+    load(world, cut, "plain 1")
+    (worker,) = (one for one in world.workers if one.in_load)
+    load(world, other, "left 1")  # has the group of what is asked for last
+    world.nest(worker, other, "plain 1", "path")
+    settle(world)
+    world.look(worker)
+    world.ask(other, "plain 1", "path", None, 0)
+    world.nest(worker, other, "left 2", "path")
+    settle(world)
+    world.look(worker)
+    world.close(cut, 0.0)
+    world.note_lost()
+    check(world)
