@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -72,6 +73,11 @@ class Clock:
         """Let this much time pass, and have the initializer act on what is due then."""
         self._ahead += seconds
         self._core.ring()
+
+    def pass_for_the_watchdog(self, seconds: float) -> None:
+        """Let this much time pass, and leave it to the watchdog to act, on its thread."""
+        self._ahead += seconds
+        self._core.watchdog.expect(-inf)
 
 
 async def error_of_late(initializer: Initializer, model: Any, gate: Gate, **options: Any) -> Any:

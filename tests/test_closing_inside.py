@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from anyio import create_task_group, fail_after
 from calls import Calls, does
-from scenes import LIMIT, Caller, let_pass
+from scenes import LIMIT, Caller, Clock
 
 from anyload import Backend, ClosedError, Initializer, ModelConfig, Registry
 from anyload.events import Abandoned, Discarded, Event
@@ -79,23 +80,28 @@ async def test_by_a_hook_on_a_worker(how: str, gate: Gate) -> None:
 
 async def test_by_a_hook_on_the_watchdog(gate: Gate) -> None:
     """Whoever hears that a load is stuck may close: that is on the thread that ends the grace."""
+    told: list[str] = []
 
     def hook(event: Event) -> None:
         if isinstance(event, Abandoned):
+            told.append(threading.current_thread().name)
             initializer.close(grace=LIMIT)
 
     registry, backend = on_stops(waits_at(gate))
     priority = [{"type": "STOPS", "timeout": LIMIT}]
     initializer = Initializer(registry, backend_priority=priority, hooks=[hook])
+    clock = Clock(initializer)
     with fail_after(PATIENCE):
         async with create_task_group() as tasks:
             calls = Calls(tasks)
             calls.start("m", initializer, ModelConfig("m"))
             await gate.entered()
-            let_pass(initializer, 2 * LIMIT)
+            clock.pass_for_the_watchdog(2 * LIMIT)
             assert isinstance(await calls.result("m"), Exception)
+        await until(lambda: initializer._core.closing.stage == "leaving")
         gate.open()
         await gone(initializer)
+    assert told == ["anyload-watchdog"]
     assert backend.stopped == 0, "a load that is past its limit still ran on it"
 
 
