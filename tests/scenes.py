@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -77,7 +76,7 @@ class Clock:
     def pass_for_the_watchdog(self, seconds: float) -> None:
         """Let this much time pass, and leave it to the watchdog to act, on its thread."""
         self._ahead += seconds
-        self._core.watchdog.expect(-inf)
+        self._core.watchdog.expect(0.0)
 
 
 async def error_of_late(initializer: Initializer, model: Any, gate: Gate, **options: Any) -> Any:
