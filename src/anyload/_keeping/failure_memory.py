@@ -39,10 +39,12 @@ PERMANENT = (
 )
 
 PASSING = frozenset(
-    {
-        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-        *(errno.EIO, errno.ESTALE, errno.EINTR, errno.EAGAIN),
-    }
+    getattr(errno, name, errno.EIO)  # where a platform lacks one
+    for name in (
+        *("EMFILE", "ENFILE", "ENOMEM", "EIO", "EINTR", "EAGAIN", "EBUSY"),
+        # Of a file system that is elsewhere.
+        *("ESTALE", "ETIMEDOUT", "ENOTCONN", "EHOSTDOWN", "ENETUNREACH", "EHOSTUNREACH"),
+    )
 )
 """What the system says when it cannot read a file now, and may a moment later."""
 
