@@ -44,6 +44,43 @@ async def test_without_memory_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     await emptied(models)
 
 
+class Interrupted(dict[Any, Any]):
+    """A table in which somebody presses Ctrl-C when something is put there."""
+
+    def __setitem__(self, *_: object) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["orders", "move", "sit"])
+async def test_an_interrupt_before_there_is_a_flight(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it comes, the order is gone, no flight ends that never began; the next one loads."""
+    async with Shelf().repository("a") as models:
+        core = models._core
+        tell = core.house._tell
+
+        def interrupted(event: Any) -> None:
+            tell(event)
+            if event.phase == "queued":
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            if where == "orders":
+                patch.setattr(core.house.tables, "orders", Interrupted())
+            elif where == "move":
+                patch.setattr(core.house, "_tell", interrupted)
+            else:
+                patch.setattr(models.initializer._callers, "sit", raising(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                models.lease_sync("a")
+        assert models.status("a").reason == "its load could not begin: KeyboardInterrupt"
+        assert quiet(models)
+        assert models.initializer.statistics().cancelled == 0
+        await models.load("a")
+    await emptied(models)
+
+
 async def test_the_second_try_after_memory_ran_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """If there is no memory even to begin it, who waits gets the error of the first."""
     models: ModelRepository

@@ -75,7 +75,7 @@ class House:
         """A load has its outcome, or is not to be."""
         assert self.process.lock.mine()
         order.version.order = None
-        del self.tables.orders[order]
+        self.tables.orders.pop(order, None)  # it may have been interrupted before it was there
         self.rooms.settled(order)
 
     def take_back(self, order: Order, todo: Todo) -> None:

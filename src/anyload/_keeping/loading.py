@@ -160,9 +160,11 @@ class InitializerLoads:
 
     def leave(self, order: Order, todo: Todo) -> None:
         """Forget a load that has not begun, or that could not."""
-        if order.seat is not None:
-            order.seat.count -= 1
-            self._core.flights.leave(order.seat.flight, 1, todo)
+        seat = order.seat
+        # What was interrupted before its flight was opened has nothing to leave.
+        if seat is not None and seat.flight in self._core.flights.live:
+            seat.count -= 1
+            self._core.flights.leave(seat.flight, 1, todo)
         self._forget(order)
 
     def release(self, version: Version, todo: Todo) -> None:

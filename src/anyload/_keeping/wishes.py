@@ -152,10 +152,10 @@ class Wishes:
         """
         number, left_out = next(self._house.numbers), version.entry.left_out.at(self._house.clock())
         order = Order(version, number, priority, purpose, left_out, before=before, retry=retry)
-        version.order = order
-        self._house.tables.orders[order] = None
-        self._house.move(version, "queued")
         try:
+            version.order = order
+            self._house.tables.orders[order] = None
+            self._house.move(version, "queued")
             self._house.loads.begin(order, todo)
         except BaseException as error:
             self._house.take_back(order, todo)
