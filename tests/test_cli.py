@@ -244,6 +244,14 @@ def test_a_hung_load_does_not_keep_the_process(project: Path) -> None:
     assert "warning: still running: 'stuck' on LOCAL" in done.stderr
 
 
+def test_the_last_line_is_there_though_a_load_hangs(project: Path) -> None:
+    """The process ends without flushing what is buffered; stdout, a pipe here, has it all."""
+    (project / "hung.yml").write_text(HUNG % "0.2")
+    done = run("load", "hung.yml", expect=1)
+    assert "\n\n1 of 2 models loaded in " in done.stdout
+    assert done.stdout.endswith(" s\n")
+
+
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
 def test_ctrl_c_is_exit_code_130(project: Path, loop: str) -> None:
     """An interrupted load ends at once, though its thread hangs."""

@@ -75,7 +75,7 @@ def test_the_doctor_has_a_line_for_each_model() -> None:
     """So it is in what it says of one."""
     unfinished = Unfinished("failed", "no weights")
     diagnosis = Diagnosis(FORGED, unfinished, None, "failed", (), ("no\nweights",))
-    assert diagnosis_paragraph(diagnosis) == f"\n{SHOWN}: no weights\n"
+    assert diagnosis_paragraph(diagnosis) == f"\n{SHOWN}: no weights"
 
 
 def test_the_command_line_has_a_line_for_each_model(

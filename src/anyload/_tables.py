@@ -268,7 +268,7 @@ def diagnosis_paragraph(diagnosis: Diagnosis) -> str:
     if not diagnosis.remarks:
         return ""
     text = flat(f"{whole(diagnosis.model)}: {' '.join(diagnosis.remarks)}")
-    return "\n" + textwrap.fill(text, 100, subsequent_indent="  ") + "\n"
+    return "\n" + textwrap.fill(text, 100, subsequent_indent="  ")
 
 
 def doctor_document(config: str, diagnoses: Sequence[Diagnosis], elapsed: float) -> dict[str, Any]:

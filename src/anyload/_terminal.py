@@ -59,7 +59,9 @@ class _Unfailing(io.FileIO):
 def stderr_kept() -> Iterator[None]:
     """Keep stderr for what is told: modules may close it, or put something else in its place."""
     stream, replaced = sys.stderr, sys.stderr is not sys.__stderr__
-    if not replaced:
+    if not replaced and os.name == "nt":  # pragma: no cover  # a console there is no FileIO
+        stream = open(os.dup(2), "w", 1, stream.encoding, "backslashreplace")  # noqa: SIM115
+    elif not replaced:
         raw = io.BufferedWriter(_Unfailing(os.dup(2), "w"))
         stream = io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True)
     token = _kept.set(stream)
@@ -68,7 +70,8 @@ def stderr_kept() -> Iterator[None]:
     finally:
         _kept.reset(token)
         if not replaced:
-            stream.close()
+            with suppress(OSError):  # with what could not be written
+                stream.close()
             _forget_unwritten()
 
 

@@ -47,6 +47,7 @@ from ._terminal import (
     stdout_reserved,
     tell,
     write_json,
+    write_line,
     write_table,
 )
 from ._watching import Changes, showing, watch
@@ -133,7 +134,7 @@ def _show_load(
         write_json(out, load_document(args.config, outcomes, abandoned, elapsed))
     else:
         write_table(out, LOAD_COLUMNS, load_rows(outcomes))
-        out.write(f"\n{loaded} of {len(outcomes)} models loaded in {seconds(elapsed)}\n")
+        write_line(out, f"\n{loaded} of {len(outcomes)} models loaded in {seconds(elapsed)}")
     for outcome in outcomes:
         if outcome.error is not None:
             tell(f"error: {error_text(outcome.error)}")
@@ -205,8 +206,8 @@ def _doctor(args: argparse.Namespace, out: TextIO) -> int:
         write_json(out, doctor_document(args.config, diagnoses, time.monotonic() - began))
     else:
         write_table(out, DOCTOR_COLUMNS, doctor_rows(diagnoses))
-        for diagnosis in diagnoses:
-            out.write(diagnosis_paragraph(diagnosis))
+        for paragraph in filter(None, map(diagnosis_paragraph, diagnoses)):
+            write_line(out, paragraph)
     return OK if all(one.verdict == "ok" for one in diagnoses) else FAILED
 
 
