@@ -681,7 +681,8 @@ class Weights:
     def variant(cls, config: ModelConfig) -> Any:
         if config.format == "exit":
             raise SystemExit(3)
-        return {"fast": cls, "slow": SlowWeights, "odd": Other, "none": 7}[config.format]
+        variants = {"fast": cls, "slow": SlowWeights, "odd": Other, "none": 7, "dict": {}}
+        return variants[config.format]
 
     @classmethod
     def load(cls, config: ModelConfig) -> Any:
@@ -715,6 +716,7 @@ async def test_a_module_chooses_its_variant_by_the_config() -> None:
     [
         ("odd", "must be a subclass of it"),
         ("none", "must be a subclass of it"),
+        ("dict", "must be a subclass of it"),
         ("unknown", r"variant\(\) of .*Weights raised KeyError"),
         ("exit", r"variant\(\) of .*Weights raised SystemExit: 3"),
     ],

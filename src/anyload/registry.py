@@ -117,10 +117,12 @@ class Implementation:
         if self.variant is None:
             return self
         cls = self.variant(config)
-        known = self if cls is self.cls else self.variants.get(cls)
+        if cls is self.cls:
+            return self
+        if not (isinstance(cls, type) and issubclass(cls, self.cls)):
+            raise refusal(cls, f"a variant of {self.name} must be a subclass of it")
+        known = self.variants.get(cls)
         if known is None:
-            if not (isinstance(cls, type) and issubclass(cls, self.cls)):
-                raise refusal(cls, f"a variant of {self.name} must be a subclass of it")
             known = self.variants[cls] = _inspect(
                 self.module_id,
                 self.backend_type,
