@@ -28,7 +28,8 @@ class Module(Protocol):
         def prepare(cls): ...           # heavy imports, run once, never two at the same time
         def warmup(self): ...           # the last step of a load, inside its limit
         def release(self): ...          # give memory back; also called for discarded results
-        def memory_bytes(self): ...     # how much memory the loaded model holds, in bytes
+        def memory_bytes(self): ...     # how much memory the loaded model holds: a whole number
+                                        # of bytes, 0 to 2**63-1; the log warns of anything else
         device: object                  # where the loaded model is; goes into the report as text
     """
 
