@@ -88,9 +88,12 @@ class Stage(ABC):
         finally:
             if collecting:
                 gc.enable()
-        wrong = [*self.checks.wrong, *self.machine.complaints, *logged, *crash]
         machine = self.machine
-        return Played(self._seed, self.world.trace, wrong, machine.steps, machine.now())
+        wrong = [*crash, *machine.complaints, *logged]
+        trace = list[str]()
+        if hasattr(self, "checks"):  # else it crashed as it was put up
+            wrong, trace = [*self.checks.wrong, *wrong], self.world.trace
+        return Played(self._seed, trace, wrong, machine.steps, machine.now())
 
     def _run(self) -> None:
         order = random.Random(self._dice.getrandbits(32))

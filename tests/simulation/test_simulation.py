@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -83,6 +84,17 @@ def test_i21_same_trace_in_other_processes(played: list[Played], hash_seed: str)
         check=True,
     ).stdout
     assert f"seed {seed}: {played[0].digest}" in told
+
+
+def test_what_crashes_as_it_is_put_up_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to check yet then; the crash is all that is wrong."""
+
+    def crashes(_: object) -> NoReturn:
+        raise ValueError("it cannot be put up")
+
+    monkeypatch.setattr(Player, "put_up", crashes)
+    played = play(SEEDS[0], root)
+    assert any("it cannot be put up" in line for line in played.wrong)
 
 
 def test_i16_cancelling_a_caller_changes_no_other(root: Path) -> None:
