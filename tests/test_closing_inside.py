@@ -80,11 +80,12 @@ async def test_by_a_hook_on_a_worker(how: str, gate: Gate) -> None:
 
 async def test_by_a_hook_on_the_watchdog(gate: Gate) -> None:
     """Whoever hears that a load is stuck may close: that is on the thread that ends the grace."""
-    told: list[str] = []
+    told, heard = list[str](), threading.Event()
 
     def hook(event: Event) -> None:
         if isinstance(event, Abandoned):
             told.append(threading.current_thread().name)
+            heard.set()
             initializer.close(grace=LIMIT)
 
     registry, backend = on_stops(waits_at(gate))
@@ -97,12 +98,46 @@ async def test_by_a_hook_on_the_watchdog(gate: Gate) -> None:
             calls.start("m", initializer, ModelConfig("m"))
             await gate.entered()
             clock.pass_for_the_watchdog(2 * LIMIT)
+            heard.wait(PATIENCE)  # with no other thread there to deliver what it has to say
             assert isinstance(await calls.result("m"), Exception)
         await until(lambda: initializer._core.closing.stage == "leaving")
         gate.open()
         await gone(initializer)
     assert told == ["anyload-watchdog"]
     assert backend.stopped == 0, "a load that is past its limit still ran on it"
+
+
+async def test_of_another_initializer(gate: Gate) -> None:
+    """That might be closing this one, in a hook on one of its own threads: nobody waits there."""
+    told: list[object] = []
+    discards = Gate()
+
+    def hook(event: Event) -> None:
+        if isinstance(event, Discarded):
+            told.append(other.close(LIMIT))
+
+    registry, backend = on_stops(waits_at(gate))
+    registry.module("discarded", "STOPS")(waits_at(discards))
+    options: dict[str, Any] = {"backend_priority": [{"type": "STOPS"}]}
+    other = Initializer(registry, **options)
+    async with (
+        Initializer(registry, hooks=[hook], **options) as initializer,
+        create_task_group() as tasks,
+    ):
+        calls = Calls(tasks)
+        calls.start("m", other, ModelConfig("m"))
+        await gate.entered()
+        caller = Caller(tasks, initializer, ModelConfig("discarded"))
+        await discards.entered()
+        await caller.cancel()
+        discards.open()
+        await until(lambda: told == [()])
+        assert other.statistics().running == 1
+        gate.open()
+        assert isinstance(await calls.result("m"), FakeModel)
+        await gone(other)
+        await settled(initializer)
+    assert backend.stopped == 2
 
 
 async def test_while_another_load_runs(gate: Gate) -> None:

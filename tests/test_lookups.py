@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from anyio import create_task_group
 from calls import Calls
 from scenes import LIMIT, let_pass, model_on_disk, registry_of
 
-from anyload import Initializer, LoadError, LoadTimeoutError, ModelConfig
+from anyload import Initializer, LoadError, LoadTimeoutError, ModelConfig, ModelRepository
 from anyload._load.lookups import MOST_READERS
 from anyload.testing import FakeModel, Gate, settled, until
 
@@ -41,7 +42,9 @@ async def refused(initializer: Initializer, models: list[str], gate: Gate) -> No
         await gate.entered(before + len(models))
         let_pass(initializer, 2 * LIMIT)
         for model in models:
-            assert isinstance(await calls.result(model), LoadTimeoutError)
+            error = await calls.result(model)
+            assert isinstance(error, LoadTimeoutError)
+            assert str(error).endswith(": it was still being looked up")
 
 
 async def test_those_that_hang_hold_up_no_other(gate: Gate, tmp_path: Path) -> None:
@@ -74,7 +77,7 @@ async def test_one_that_hangs_takes_one_thread(gate: Gate, tmp_path: Path) -> No
             let_pass(initializer, 2 * LIMIT)
             error = await calls.result(f"late {number}")
             assert isinstance(error, LoadTimeoutError)
-            assert str(error).endswith(": it was still being looked up")
+            assert str(error).endswith(": it still waited to be looked up")
         calls.start("patient", initializer, model)
         await until(lambda: initializer.statistics().resolving == 1)
         assert gate.count == 1
@@ -82,6 +85,69 @@ async def test_one_that_hangs_takes_one_thread(gate: Gate, tmp_path: Path) -> No
         assert not isinstance(await calls.result("patient"), Exception)
         assert gate.count == 2
         await settled(initializer)
+
+
+ASKED: dict[str, Callable[[Initializer, str, int], Coroutine[Any, Any, Any]]] = {
+    "by path": lambda initializer, path, number: initializer.init(path),
+    "with a slash": lambda initializer, path, number: initializer.init(path + "/" * number),
+    "as a path": lambda initializer, path, number: initializer.init(Path(path)),
+    "by a config": lambda initializer, path, number: initializer.init(ModelConfig("hangs", path)),
+    "by a key": lambda initializer, path, number: initializer.init(path, key=number),
+    "with what is no key": lambda initializer, path, number: initializer.init(path, x=object()),
+}
+
+
+@pytest.mark.parametrize("how", ASKED)
+async def test_however_it_is_asked_for(how: str, gate: Gate, tmp_path: Path) -> None:
+    """Its path is what hangs, whatever else a caller says."""
+    (model,) = models_of("hangs", 1, tmp_path)
+    registry = registry_of(hangs=told_apart_at(gate), m=FakeModel)
+    async with Initializer(registry, load_timeout=LIMIT) as initializer:
+        for number in range(3):
+            async with create_task_group() as tasks:
+                tasks.start_soon(times_out, ASKED[how](initializer, model, number))
+                await until(lambda: initializer.statistics().resolving == 1)
+                await gate.entered()
+                let_pass(initializer, 2 * LIMIT)
+            assert await initializer.init(model_on_disk(tmp_path, name=f"{number}")) is not None
+        assert initializer.statistics().stuck_lookups == 1
+        gate.open()
+        await settled(initializer)
+    assert gate.count == 1
+
+
+async def times_out(load: Coroutine[Any, Any, Any]) -> None:
+    with pytest.raises(LoadTimeoutError):
+        await load
+
+
+async def test_in_a_repository(gate: Gate, tmp_path: Path) -> None:
+    """A model that hangs there costs a thread, and is tried again; the others are loaded."""
+    (model,) = models_of("hangs", 1, tmp_path)
+    registry = registry_of(hangs=told_apart_at(gate), m=FakeModel)
+    catalogue = {
+        "hangs": {"module_id": "hangs", "model_path": model},
+        "m": {"module_id": "m", "model_path": model_on_disk(tmp_path)},
+    }
+    keeping = {"cool_down": 1e-6, "max_cool_down": 1e-6}
+    options: dict[str, Any] = {"models": catalogue, "repository": keeping, "load_timeout": LIMIT}
+    async with ModelRepository(registry, **options) as models:
+        for _ in range(3):
+            async with create_task_group() as tasks:
+                tasks.start_soon(times_out, lease(models, "hangs"))
+                await until(lambda: models.initializer.statistics().resolving == 1)
+                await gate.entered()
+                let_pass(models.initializer, 2 * LIMIT)
+        await lease(models, "m")
+        assert models.initializer.statistics().stuck_lookups == 1
+        gate.open()
+        await settled(models.initializer)
+    assert gate.count == 1
+
+
+async def lease(models: ModelRepository, name: str) -> None:
+    async with models.lease(name):
+        pass
 
 
 async def test_there_is_an_end_to_it(gate: Gate, tmp_path: Path, monkeypatch: Any) -> None:
@@ -96,6 +162,9 @@ async def test_there_is_an_end_to_it(gate: Gate, tmp_path: Path, monkeypatch: An
         calls = Calls(tasks)
         calls.start("m", initializer, model_on_disk(tmp_path))
         await until(lambda: initializer.statistics().resolving == 1)
+        assert await initializer.init(ModelConfig("m")) is not None
+        assert initializer.statistics().resolving == 1
+        assert initializer.statistics().stuck_lookups == 2
         gate.let_through()
         assert not isinstance(await calls.result("m"), Exception)
         gate.open()

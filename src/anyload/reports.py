@@ -181,6 +181,7 @@ class Statistics:
         running: loads in a thread, within their limits.
         overdue: loads in a thread, past their limit, still on their slot.
         abandoned: loads in a thread that nobody waits for; their slots are free.
+        stuck_lookups: models that are being looked up on disk, in a thread each, for nobody.
         releasing: discarded models whose ``release`` waits or runs.
         threads: worker threads alive, idle ones included.
         loaded: flights that ended with a model, since the initializer was made.
@@ -199,6 +200,7 @@ class Statistics:
     running: int
     overdue: int
     abandoned: int
+    stuck_lookups: int
     releasing: int
     threads: int
     loaded: int

@@ -209,6 +209,9 @@ class PlayedResolver:
     def label(self, model: Any) -> str:
         return str(model)
 
+    def reads(self, model: Any, label: str) -> str | None:
+        return label.rstrip("/")
+
     def plan_at_once(self, config: ModelConfig) -> Plan:
         return self.plans[config.module_id]
 

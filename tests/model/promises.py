@@ -192,10 +192,9 @@ def _awaited(flight: Flight) -> bool:
 
 
 def _unread(lookups: Lookups) -> list[Flight]:
-    """Return what could be looked up: no other thread is lost in a look-up of the same key."""
-    lost = [set(flight.keys) for flight in lookups.running if not _awaited(flight)]
-    awaited = filter(_awaited, lookups.queued)
-    return [flight for flight in awaited if not any(keys & set(flight.keys) for keys in lost)]
+    """Return what could be looked up: no other thread is lost in one of the same path."""
+    lost = [flight.reads for flight in lookups.running if not _awaited(flight) and flight.reads]
+    return [one for one in lookups.queued if _awaited(one) and one.reads not in lost]
 
 
 def _may_import(view: View, package: str | None) -> bool:

@@ -67,7 +67,7 @@ def report_progress(fraction: float | None = None, stage: str | None = None) -> 
 def report_warning(text: str | BaseException) -> None:
     """Put a warning into the report of the load that this code runs in: it loads, but.
 
-    Outside of a load it does nothing.
+    Outside of a load nothing is done with it.
 
     Args:
         text: what a person should know of this model, or an exception that says it; it is in

@@ -85,8 +85,6 @@ class Core:
         self.watchdog = Watchdog(self, "anyload-watchdog", self.clock)
         self.closing = Closing(self.flights, self.turns, self._dispatch)
         self.closers = Closers(self.lock)
-        # The threads that are workers, or the watchdog, now.
-        self.own_threads: set[int] = set()
 
     def after_fork(self) -> None:
         """Start empty in a forked child: the threads of the parent are not in it."""
@@ -104,14 +102,14 @@ class Core:
     def work(self) -> None:
         """Do what there is to do, in a worker thread, until there is nothing left."""
         thread_id = threading.get_ident()
-        self.own_threads.add(thread_id)
+        self.process.own_threads.add(thread_id)
         try:
             task = self.next_task(None, thread_id)
             while task is not None:
                 task.run()
                 task = self.next_task(task, thread_id)
         finally:
-            self.own_threads.discard(thread_id)
+            self.process.own_threads.discard(thread_id)
 
     def next_task(self, done: Task | None, thread_id: int) -> Task | None:
         """Take in what a worker has done, and return what it does next; None if that is nothing."""
@@ -126,7 +124,7 @@ class Core:
     def ring(self) -> float | None:
         """Act on every deadline that has passed; return when the next one is."""
         thread_id = threading.get_ident()
-        self.own_threads.add(thread_id)
+        self.process.own_threads.add(thread_id)
         try:
             with self.transition() as todo, self.lock:
                 now = self.clock()
@@ -136,7 +134,7 @@ class Core:
                     todo.closers = True
                 return self.flights.alarms.next_at
         finally:
-            self.own_threads.discard(thread_id)
+            self.process.own_threads.discard(thread_id)
 
     def reconsider(self) -> None:
         """Look again at what is queued: something outside of this core has changed."""
@@ -199,6 +197,7 @@ class Core:
     def _cannot_start(self, error: Exception) -> None:
         """No thread could be started: end what no other thread will come to."""
         with self.transition() as todo, self.lock:
+            # A thread that reads or prepares is not stuck, so then there is none.
             if self.workers.count <= self._stuck_threads:
                 self.turns.cannot_start(error, todo)
 

@@ -14,7 +14,7 @@ class Dispatch:
     """Hands out the work of one initializer.
 
     Loads need a slot. Imports, reading, releasing and stopping do not: they must get on when
-    every slot is stuck, and there are never many of them at once. Reading ahead comes last.
+    every slot is stuck, and each has a limit of its own. Reading ahead comes last.
     """
 
     def __init__(self, flights: Flights, turns: Turns) -> None:

@@ -54,11 +54,12 @@ class Ending:
 
     @property
     def _cannot_wait(self) -> bool:
-        """Whether the close would wait for this very thread, which is in a hook or an errand.
+        """Whether the close might wait for this very thread, which is in a hook or an errand.
 
-        In a load it may wait: there its thread is one that the end of the grace leaves behind.
+        It may be another initializer's, which is closed by a hook on one of ours. In a load it may
+        wait: there its thread is one that the end of the grace leaves behind.
         """
-        return threading.get_ident() in self._core.own_threads and current_turn() is None
+        return threading.get_ident() in self._core.process.own_threads and current_turn() is None
 
     def _begin_only(self, grace: float) -> tuple[StuckLoad, ...]:
         self._core.closing.unattended = True

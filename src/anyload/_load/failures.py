@@ -24,21 +24,21 @@ def no_backend(flight: Flight, cause: BaseException | None = None) -> Failure:
     return _load_error(flight, LoadError, cause)
 
 
-def too_late(flight: Flight, limit: float) -> Failure:
-    """Return what makes the error of a flight that passed ``load_timeout``."""
-    waited = _waited(flight)
+def too_late(flight: Flight, limit: float, *, looked_up: bool) -> Failure:
+    """Return what makes the error of a flight that passed ``load_timeout``, in a look-up or not."""
+    waited = _waited(flight, looked_up)
     return _load_error(flight, lambda *args: LoadTimeoutError(*args, limit=limit, waited=waited))
 
 
-def _waited(flight: Flight) -> str:
+def _waited(flight: Flight, looked_up: bool) -> str:
     """Return what a flight waits for, in words; nothing if it is its load."""
     match flight.phase:
         case "resolving":
-            return "it was still being looked up"
+            return f"it {'was still being' if looked_up else 'still waited to be'} looked up"
         case "preparing":
             return "it still waited for an import, or for its backend to start"
         case "queued":
-            return "it still waited for a slot, or for others of its group to leave"
+            return "it still waited for its turn"
         case _:
             return ""
 

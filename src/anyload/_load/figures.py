@@ -23,6 +23,7 @@ def statistics(core: Core) -> Statistics:
             running=len(slots.taken) - len(slots.overdue),
             overdue=len(slots.overdue),
             abandoned=len(slots.abandoned),
+            stuck_lookups=flights.lookups.stuck,
             releasing=len(flights.releases.running) + len(flights.releases.queued),
             threads=core.workers.count,
             loaded=flights.loaded,

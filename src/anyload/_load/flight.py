@@ -124,6 +124,7 @@ class Flight:
         "queue_alarm",
         "queue_seconds",
         "read_key",
+        "reads",
         "ready_at",
         "requeued",
         "resolve",
@@ -165,6 +166,8 @@ class Flight:
         self.position = 0
         self.size = 0
         self.keys: tuple[Hashable, ...] = ()
+        # The path that looking it up reads, where it reads one.
+        self.reads: str | None = None
         # What a reader has found to be its key, a moment before it claims that.
         self.read_key: Hashable | None = None
         self.attempts: tuple[Attempt, ...] = ()

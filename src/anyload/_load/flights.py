@@ -363,10 +363,11 @@ class Flights:
         limit = self.limits.load_timeout
         assert limit is not None
         flight.settled_at = self.clock()
-        self.settle(flight, todo, failure=too_late(flight, limit))
+        looked_up = flight in self.lookups.running
+        self.settle(flight, todo, failure=too_late(flight, limit, looked_up=looked_up))
 
     def without_a_thread(self) -> list[Flight]:
-        """Return the flights that no thread is at work for, when all there are are stuck."""
+        """Return the flights that are not in a load; asked only when every thread is stuck."""
         assert self.process.lock.mine()
         return [flight for flight in self.live if flight.phase != "running"]
 

@@ -20,8 +20,8 @@ class Lookups:
 
     One reader is fastest; another is let in only while the ones at work do not come back. Once
     nobody waits for a look-up, its thread is left to itself and is no reader any more. The next one
-    of the same key begins when it is back, so that a model whose look-up hangs takes one thread,
-    however often it is asked for.
+    of the same path begins when it is back, so that a model whose look-up hangs takes one thread,
+    however often, and by whomever, it is asked for.
 
     Args:
         process: whose lock is held.
@@ -45,8 +45,8 @@ class Lookups:
 
     @property
     def stuck(self) -> int:
-        """How many threads are in a look-up that nobody waits for any more."""
-        return len(self.running) - len(self.readers)
+        """How many threads are in a look-up that nobody waits for; asked without the lock, too."""
+        return sum(flight.phase == "settled" for flight in list(self.running))
 
     def add(self, flight: Flight, todo: Todo) -> None:
         """Have a model looked up."""
@@ -72,7 +72,7 @@ class Lookups:
             if not self.watched and self._most < MOST_READERS:
                 self._watch(readers)
             return None
-        if len(self.running) - len(readers) >= MOST_STUCK:
+        if self.stuck >= MOST_STUCK:
             return None
         self.queued.remove(flight)
         if not self.queued:
@@ -88,15 +88,12 @@ class Lookups:
     def _first(self) -> Flight | None:
         while self.queued and self.queued[0].phase == "settled":
             self.queued.popleft()
-        stuck = {key for flight in self.running if flight.phase == "settled" for key in flight.keys}
-        if not stuck:
+        taken = {flight.reads for flight in self.running if flight.phase == "settled"} - {None}
+        if not taken:
             return self.queued[0] if self.queued else None
-        free = (
-            flight
-            for flight in self.queued
-            if flight.phase != "settled" and stuck.isdisjoint(flight.keys)
-        )
-        return next(free, None)
+        # The first may stay there for long, and those behind it that have ended are not to.
+        self.queued = deque(flight for flight in self.queued if flight.phase != "settled")
+        return next((flight for flight in self.queued if flight.reads not in taken), None)
 
     def _watch(self, readers: list[Flight]) -> None:
         self.watched = True
@@ -105,9 +102,9 @@ class Lookups:
     def _looked_at(self, before: frozenset[Flight], todo: Todo) -> None:
         self.watched = False
         readers = self.readers
-        if not self.queued:
-            return
-        if before.isdisjoint(readers):
+        if self._first() is None:
+            return  # whoever comes back takes what is left
+        if readers and before.isdisjoint(readers):
             # Those have come back, but one of the others may not.
             self._watch(readers)
         else:

@@ -113,7 +113,7 @@ class Preparations:
         self._outbox = outbox
         self._flights = flights
         self._starts: dict[Choice, Preparation] = {}
-        # By identity: the hash of a class may be its metaclass's own.
+        # By identity: the hash of a class may be its metaclass's own. The registry keeps them all.
         self._imports: dict[int, Preparation] = {}
         self._ready: set[tuple[Choice, Implementation]] = set()
         self.queued: dict[Preparation, None] = {}

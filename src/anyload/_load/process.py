@@ -88,6 +88,8 @@ class Process:
         self.interpreter = Interpreter()
         # Who puts back what its load has changed; until then nobody else may enter such code.
         self.restoring: Holder | None = None
+        # The threads that are workers, or a watchdog, of any initializer now.
+        self.own_threads: set[int] = set()
         # Held while something is made that there must be one of; it may take its time.
         self.making = threading.Lock()
 
@@ -115,6 +117,7 @@ class Process:
         self._importing = {}
         self.nested_seats = {}
         self._inside = {}
+        self.own_threads = set()
         self.interpreter.end_all()
         self.restoring = None
         self.making = threading.Lock()

@@ -98,6 +98,7 @@ class Requests:
             flight.config, flight.plan = model, self._resolver.plan_at_once(model)
         if flight.plan is None:
             flight.resolve = self._reading(flight, model, kwargs, shared)
+            flight.reads = self._resolver.reads(model, flight.model)
         return flight
 
     def _reading(

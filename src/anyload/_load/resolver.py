@@ -80,8 +80,8 @@ class Resolver:
         catalogue_only: whether paths are refused. A config that code gives is no path: who
             writes code decides, as who writes the catalogue does.
         care: what is done with a model's files before its load.
-        variables: the module ids that variables of the environment named, which no error may show,
-            each with its variable.
+        variables: which variables of the environment named a module id, by catalogue name; no
+            error may show what it is.
     """
 
     def __init__(
@@ -106,6 +106,7 @@ class Resolver:
         self._root = root
         self._care = care
         self._variables = variables
+        self._untold = {catalogue[name].module_id for name in variables}
         self._plain = None if care.none else PlainFiles(care, {})
         self._catalogue = {name: self._given(entry) for name, entry in catalogue.items()}
         self._real_root = os.path.realpath(root) if confined else None
@@ -133,6 +134,15 @@ class Resolver:
             return model
         name = name_of(model)
         return str(PurePath(self._root, name)) if name else name, "path"
+
+    def reads(self, model: Model, label: str) -> str | None:
+        """Return the path that a look-up of a model reads, as far as its text tells."""
+        if isinstance(model, ModelConfig):
+            path = model.model_path
+        else:
+            entry = self._catalogue.get(label) if isinstance(model, str) else None
+            path = label if entry is None else entry.config.model_path
+        return None if path is None else os.path.join(self._root, path).rstrip("/")
 
     def plan_at_once(self, config: ModelConfig) -> Plan | None:
         """Return the plan of a config that needs nothing from the disk; else None."""
@@ -339,10 +349,9 @@ class Resolver:
         if not implementations:
             known = _some(self._registry.modules) or "none"
             what = f"not registered; registered modules are {known}"
-            variable = self._variables.get(config.module_id)
-            if variable is None:
+            if config.module_id not in self._untold:
                 what = f"{shown(config.module_id)} is {what}"
-            raise ConfigError(label, [problem_at("module_id", what, variable)])
+            raise ConfigError(label, [problem_at("module_id", what, self._variables.get(label))])
         return make_plan(
             config.module_id,
             config.model_backend,
