@@ -171,12 +171,9 @@ def make_catalogue(config: InitializerConfig) -> dict[str, ModelConfig]:
 
 
 def module_variables(config: InitializerConfig) -> dict[str, str]:
-    """Return the module ids that variables of the environment named, each with its variable."""
-    said = (
-        (entry.module_id, config.variable_of(("models", name, "module_id")))
-        for name, entry in config.models.items()
-    )
-    return {module_id: variable for module_id, variable in said if variable is not None}
+    """Return which variables of the environment named a module id, by catalogue name."""
+    said = ((name, config.variable_of(("models", name, "module_id"))) for name in config.models)
+    return {name: variable for name, variable in said if variable is not None}
 
 
 def require_directories(config: InitializerConfig, source: str) -> None:

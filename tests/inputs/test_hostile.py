@@ -491,6 +491,20 @@ def test_an_error_names_the_variable_and_not_its_value(variable: str, value: str
         assert "hunter2" not in told.lower()
 
 
+def test_an_error_names_no_variable_of_another_entry(tmp_path: Path) -> None:
+    """Of an entry, or a file, that happens to say the same; what that is remains untold."""
+    (tmp_path / "config.yml").write_text("module_id: hunter2\n")
+    environ = {"ANYLOAD__MODELS__A__MODULE_ID": "hunter2"}
+    data = {"models": {"b": {"module_id": "hunter2"}}}
+    with Initializer.from_config(data, registry=Registry(), environ=environ) as initializer:
+        for model in ("b", str(tmp_path), ModelConfig("hunter2")):
+            with pytest.raises(ConfigError) as caught:
+                initializer.init_sync(model)
+            (problem,) = caught.value.problems
+            assert problem.where == "module_id"
+            assert problem.what.startswith("not registered; ")
+
+
 def test_a_value_of_the_environment_is_not_told_when_the_catalogue_is_read_again() -> None:
     """Each entry's problems name the variable, and go without its value."""
     environ = {
