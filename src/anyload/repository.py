@@ -449,7 +449,9 @@ class ModelRepository:
         """Close: refuse new leases, let every model go, and close the initializer.
 
         A model that is leased when the grace is over stays until its lease is back, and is
-        released then. Cancelling it ends the grace at once.
+        released then. Cancelling it ends the grace at once. In a hook on a thread of ours, and in a
+        module's code outside of ``load``, it begins the close and waits neither for leases nor for
+        loads: that thread is one of those that have to end.
 
         Args:
             grace: how long leases may stay out and loads run, in seconds.

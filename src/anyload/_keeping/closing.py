@@ -22,6 +22,8 @@ def begin(core: KeepingCore) -> None:
 
 async def aclose(core: KeepingCore, grace: float) -> tuple[StuckLoad, ...]:
     """Close, as a task; cancelling it ends the grace at once."""
+    if core.initializer._ending._cannot_wait:
+        return _begin_only(core, grace)
     begin(core)
     until = core.loading.clock() + grace
     try:
@@ -34,7 +36,9 @@ async def aclose(core: KeepingCore, grace: float) -> tuple[StuckLoad, ...]:
 
 
 def close(core: KeepingCore, grace: float) -> tuple[StuckLoad, ...]:
-    """Close, in a plain thread."""
+    """Close, in a plain thread; where that cannot wait, without waiting."""
+    if core.lock.mine() or core.initializer._ending._cannot_wait:
+        return _begin_only(core, grace)
     begin(core)
     until = core.loading.clock() + grace
     try:
@@ -44,6 +48,16 @@ def close(core: KeepingCore, grace: float) -> tuple[StuckLoad, ...]:
         return core.initializer.close(max(0.0, until - core.loading.clock()))
     finally:
         core.dismiss()
+
+
+def _begin_only(core: KeepingCore, grace: float) -> tuple[StuckLoad, ...]:
+    """Close on a thread that this would wait for: the initializer's close goes on by itself.
+
+    A version that is leased goes when its lease is back, as after any grace.
+    """
+    begin(core)
+    core.dismiss()  # nothing that is closed has deadlines
+    return core.initializer.close(grace)
 
 
 def gone(version: Version) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 
 from .._load.alarms import Alarms
@@ -113,12 +114,17 @@ class KeepingCore:
 
     def ring(self) -> float | None:
         """Act on every deadline that has passed; return when the next one is."""
-        with self.step() as todo, self.lock:
-            now = self.clock()
-            while (due := self.alarms.due(now)) is not None:
-                act, subject = due
-                act(subject, todo)
-            return self.alarms.next_at
+        thread_id = threading.get_ident()
+        self.house.process.own_threads.add(thread_id)  # for a close in a hook
+        try:
+            with self.step() as todo, self.lock:
+                now = self.clock()
+                while (due := self.alarms.due(now)) is not None:
+                    act, subject = due
+                    act(subject, todo)
+                return self.alarms.next_at
+        finally:
+            self.house.process.own_threads.discard(thread_id)
 
     def thread_left(self) -> None:
         """The watchdog is about to end: nobody waits for that."""
