@@ -38,6 +38,9 @@ OTHERS = [
 ]
 """The other tests of loading."""
 
+LAST = ["tests/inputs/test_table.py"]
+"""What callers may say."""
+
 ONE_LOOP = ["-k", "not uvloop and not trio"]
 """On asyncio only: what decides under the lock knows of no loop, and who wakes callers does."""
 
@@ -120,7 +123,7 @@ def _noticed_by(copy: Path, broken: str, limits: Limits) -> str:
     nearest = (*NEAREST.get(broken, (broken,)), "kept_apart")
     others = sorted(OTHERS, key=lambda name: name not in nearest)
     loops = [] if threads else ONE_LOOP
-    tests = [*loops, *(f"tests/test_{name}.py" for name in others)]
+    tests = [*loops, *(f"tests/test_{name}.py" for name in others), *LAST]
     while noticed_by := _failing(copy, [*options, *tests], limits.seconds):
         if noticed_by == UNNAMED or _failing(copy, [*options, noticed_by], limits.seconds):
             return noticed_by
