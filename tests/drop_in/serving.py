@@ -164,6 +164,12 @@ def singletons() -> dict[str, Any]:
     return kept
 
 
+async def waiting(callers: int) -> None:
+    """Wait until so many callers wait for loads of ``ours``."""
+    core = MODEL_MANAGER.get_initializer("ours")._core
+    await until(lambda: statistics(core).waiters == callers)
+
+
 async def rests(initializer: AnyloadInitializer | None = None) -> None:
     """Wait until every slot of an initializer, ``ours`` if none, is free and every table empty."""
     core = (initializer or MODEL_MANAGER.get_initializer("ours"))._core

@@ -28,6 +28,7 @@ from serving import (
     outcome_of,
     rests,
     singletons,
+    waiting,
     zipped,
 )
 
@@ -220,6 +221,7 @@ class TestACancelledCaller:
         async with create_task_group() as tasks:
             first, second = (Caller(tasks, path, load_singleton=True) for _ in range(2))
             await gate.entered()
+            await waiting(2)
             await first.cancel()
             gate.open()
             assert await second.model() is singletons()[path]
@@ -232,6 +234,7 @@ class TestACancelledCaller:
         async with create_task_group() as tasks:
             callers = [Caller(tasks, path, load_singleton=True) for _ in range(2)]
             await gate.entered()
+            await waiting(2)
             for caller in callers:
                 await caller.cancel()
             gate.open()
