@@ -14,6 +14,7 @@ from calls import Calls, does
 from scenes import LIMIT, Caller, Clock
 
 from anyload import Backend, ClosedError, Initializer, ModelConfig, Registry
+from anyload._load.own_threads import on_own_thread
 from anyload.events import Abandoned, Discarded, Event
 from anyload.testing import PATIENCE, FakeModel, Gate, returns_at_once, settled, until, waits_at
 
@@ -105,6 +106,59 @@ async def test_by_a_hook_on_the_watchdog(gate: Gate) -> None:
         await gone(initializer)
     assert told == ["anyload-watchdog"]
     assert backend.stopped == 0, "a load that is past its limit still ran on it"
+
+
+async def test_by_a_hook_that_rings_first(gate: Gate) -> None:
+    """Acting on deadlines in a hook, as a repository's ``reconsider`` does, changes no thread."""
+    told: list[object] = []
+
+    def hook(event: Event) -> None:
+        if isinstance(event, Discarded):
+            initializer._core.ring()
+            told.append(initializer.close())
+
+    registry, backend = on_stops(waits_at(gate))
+    options: dict[str, Any] = {"backend_priority": [{"type": "STOPS"}], "hooks": [hook]}
+    initializer = Initializer(registry, **options)
+    with fail_after(PATIENCE):
+        async with create_task_group() as tasks:
+            caller = Caller(tasks, initializer, ModelConfig("m"))
+            await gate.entered()
+            await caller.cancel()
+        gate.open()
+        await gone(initializer)
+    assert told == [()]
+    assert backend.stopped == 1
+
+
+async def test_in_a_load_that_a_hook_has_asked_for(gate: Gate) -> None:
+    """In a load a close waits, whoever asked for the load."""
+    waited: list[object] = []
+
+    def closes(config: ModelConfig) -> None:
+        waited.append(on_own_thread())
+
+    def hook(event: Event) -> None:
+        if isinstance(event, Discarded):
+            assert on_own_thread()
+            other.init_sync(ModelConfig("closes"))
+
+    registry, _ = on_stops(waits_at(gate))
+    registry.module("closes", "STOPS")(does(closes))
+    options: dict[str, Any] = {"backend_priority": [{"type": "STOPS"}]}
+    async with (
+        Initializer(registry, **options) as other,
+        Initializer(registry, hooks=[hook], **options) as initializer,
+    ):
+        async with create_task_group() as tasks:
+            caller = Caller(tasks, initializer, ModelConfig("m"))
+            await gate.entered()
+            await caller.cancel()
+        gate.open()
+        await until(lambda: waited == [False])
+        await settled(initializer)
+        await settled(other)
+    assert not on_own_thread()
 
 
 async def test_of_another_initializer(gate: Gate) -> None:

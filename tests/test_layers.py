@@ -61,6 +61,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "_load.__init__",
             "_load.errands",
+            "_load.own_threads",
             "_load.alarms",
             "_load.stacks",
             "_load.keys",

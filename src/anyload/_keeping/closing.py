@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from anyio import move_on_after
 
+from .._load.own_threads import on_own_thread
 from ..reports import StuckLoad
 from .core import KeepingCore
 from .records import Version
@@ -22,7 +23,7 @@ def begin(core: KeepingCore) -> None:
 
 async def aclose(core: KeepingCore, grace: float) -> tuple[StuckLoad, ...]:
     """Close, as a task; cancelling it ends the grace at once."""
-    if core.initializer._ending._cannot_wait:
+    if on_own_thread():
         return _begin_only(core, grace)
     begin(core)
     until = core.loading.clock() + grace
@@ -37,7 +38,7 @@ async def aclose(core: KeepingCore, grace: float) -> tuple[StuckLoad, ...]:
 
 def close(core: KeepingCore, grace: float) -> tuple[StuckLoad, ...]:
     """Close, in a plain thread; where that cannot wait, without waiting."""
-    if core.lock.mine() or core.initializer._ending._cannot_wait:
+    if core.lock.mine() or on_own_thread():
         return _begin_only(core, grace)
     begin(core)
     until = core.loading.clock() + grace

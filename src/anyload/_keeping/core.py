@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable
 
 from .._load.alarms import Alarms
@@ -114,17 +113,12 @@ class KeepingCore:
 
     def ring(self) -> float | None:
         """Act on every deadline that has passed; return when the next one is."""
-        thread_id = threading.get_ident()
-        self.house.process.own_threads.add(thread_id)  # for a close in a hook
-        try:
-            with self.step() as todo, self.lock:
-                now = self.clock()
-                while (due := self.alarms.due(now)) is not None:
-                    act, subject = due
-                    act(subject, todo)
-                return self.alarms.next_at
-        finally:
-            self.house.process.own_threads.discard(thread_id)
+        with self.step() as todo, self.lock:
+            now = self.clock()
+            while (due := self.alarms.due(now)) is not None:
+                act, subject = due
+                act(subject, todo)
+            return self.alarms.next_at
 
     def thread_left(self) -> None:
         """The watchdog is about to end: nobody waits for that."""

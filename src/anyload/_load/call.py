@@ -15,6 +15,7 @@ from ..model_config import ModelConfig
 from ..reports import Outcome
 from .flight import Files, Stage, Turn
 from .observing import Observing
+from .own_threads import leave_own_thread
 from .result import Result
 from .stacks import error_stack, forget_frames
 
@@ -111,6 +112,7 @@ def run_turn(turn: Turn, *, warmup: bool) -> Result:
 
 def _run_in_context(turn: Turn, warmup: bool) -> Result:
     _current_turn.set(turn)
+    leave_own_thread()  # who asked may have done so in a hook on one
     _leave_event_loop()
     config, files = turn.flight.config, turn.flight.files
     assert config is not None

@@ -102,14 +102,10 @@ class Core:
     def work(self) -> None:
         """Do what there is to do, in a worker thread, until there is nothing left."""
         thread_id = threading.get_ident()
-        self.process.own_threads.add(thread_id)
-        try:
-            task = self.next_task(None, thread_id)
-            while task is not None:
-                task.run()
-                task = self.next_task(task, thread_id)
-        finally:
-            self.process.own_threads.discard(thread_id)
+        task = self.next_task(None, thread_id)
+        while task is not None:
+            task.run()
+            task = self.next_task(task, thread_id)
 
     def next_task(self, done: Task | None, thread_id: int) -> Task | None:
         """Take in what a worker has done, and return what it does next; None if that is nothing."""
@@ -123,18 +119,13 @@ class Core:
 
     def ring(self) -> float | None:
         """Act on every deadline that has passed; return when the next one is."""
-        thread_id = threading.get_ident()
-        self.process.own_threads.add(thread_id)
-        try:
-            with self.transition() as todo, self.lock:
-                now = self.clock()
-                while (due := self.flights.alarms.due(now)) is not None:
-                    act, subject = due
-                    act(subject, todo)
-                    todo.closers = True
-                return self.flights.alarms.next_at
-        finally:
-            self.process.own_threads.discard(thread_id)
+        with self.transition() as todo, self.lock:
+            now = self.clock()
+            while (due := self.flights.alarms.due(now)) is not None:
+                act, subject = due
+                act(subject, todo)
+                todo.closers = True
+            return self.flights.alarms.next_at
 
     def reconsider(self) -> None:
         """Look again at what is queued: something outside of this core has changed."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 from ..reports import StuckLoad
-from .call import current_turn
 from .core import Core
 from .figures import abandoned
 from .flight import Seat
+from .own_threads import on_own_thread
 from .waiters import AsyncSeat, ThreadSeat, current_bell
 
 
@@ -24,7 +22,7 @@ class Ending:
 
     async def aclose(self, grace: float) -> tuple[StuckLoad, ...]:
         """Close, as a task; cancelling it ends the grace at once."""
-        if self._cannot_wait:
+        if on_own_thread():
             return self._begin_only(grace)
         self.begin(grace)
         bell = current_bell()
@@ -41,7 +39,7 @@ class Ending:
         if self._core.lock.mine():  # as in `at_once`: a generator, say, was inside ``with``
             self.at_once()
             return ()
-        if self._cannot_wait:
+        if on_own_thread():
             return self._begin_only(grace)
         self.begin(grace)
         try:
@@ -52,16 +50,12 @@ class Ending:
             raise
         return abandoned(self._core)
 
-    @property
-    def _cannot_wait(self) -> bool:
-        """Whether the close might wait for this very thread, which is in a hook or an errand.
-
-        It may be another initializer's, which is closed by a hook on one of ours. In a load it may
-        wait: there its thread is one that the end of the grace leaves behind.
-        """
-        return threading.get_ident() in self._core.process.own_threads and current_turn() is None
-
     def _begin_only(self, grace: float) -> tuple[StuckLoad, ...]:
+        """Close on a thread that this might wait for: in a hook, say, or in a ``release``.
+
+        It may be another initializer's, which is closed by a hook on a thread of this one. In a
+        load it may wait: there its thread is one that the end of the grace leaves behind.
+        """
         self._core.closing.unattended = True
         self.begin(grace)
         return ()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..registry import GIL_LANE
 from .interpreter import Interpreter
+from .own_threads import leave_own_thread
 
 if TYPE_CHECKING:
     from .flight import Holder, NestedSeat
@@ -88,8 +89,6 @@ class Process:
         self.interpreter = Interpreter()
         # Who puts back what its load has changed; until then nobody else may enter such code.
         self.restoring: Holder | None = None
-        # The threads that are workers, or a watchdog, of any initializer now.
-        self.own_threads: set[int] = set()
         # Held while something is made that there must be one of; it may take its time.
         self.making = threading.Lock()
 
@@ -112,12 +111,12 @@ class Process:
 
     def after_fork(self) -> None:
         """Start anew in a child: the parent's threads are not there to give anything back."""
+        leave_own_thread()
         self.lock = Lock()
         self._holders = {}
         self._importing = {}
         self.nested_seats = {}
         self._inside = {}
-        self.own_threads = set()
         self.interpreter.end_all()
         self.restoring = None
         self.making = threading.Lock()

@@ -10,6 +10,8 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
+from .own_threads import enter_own_thread
+
 IDLE_SECONDS = 5.0
 
 logger = logging.getLogger("anyload.loads")
@@ -96,6 +98,7 @@ class Watchdog:
 
 
 def _watch(watchdog: Watchdog) -> None:
+    enter_own_thread()
     next_at: float | None = None
     while watchdog.sleep(next_at):
         next_at = _ring(watchdog)

@@ -7,6 +7,8 @@ import threading
 import weakref
 from typing import Protocol
 
+from .own_threads import enter_own_thread
+
 IDLE_SECONDS = 5.0
 
 
@@ -154,6 +156,7 @@ class Workers:
 
 
 def _live(workers: Workers, worker: Worker) -> None:
+    enter_own_thread()
     try:
         while _work(workers, worker) and workers.rest(worker):
             called = worker.park(IDLE_SECONDS)
