@@ -152,9 +152,9 @@ async def test_who_waits_for_the_lane_is_off_the_clock_when_its_holder_is_abando
     )
     registry.module("busy", "GPU")(waits_at(busy))
     priority = [{"type": "GPU"}, {"type": "LOCAL", "timeout": LIMIT}]
-    options = {"backend_priority": priority, "max_concurrent_loads": 2, "max_abandoned_loads": 1}
+    options: dict[str, Any] = {"max_concurrent_loads": 2, "max_abandoned_loads": 1}
     async with (
-        Initializer(registry, **options) as initializer,  # type: ignore[arg-type]
+        Initializer(registry, backend_priority=priority, **options) as initializer,
         create_task_group() as tasks,
     ):
         calls = Calls(tasks)
