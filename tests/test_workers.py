@@ -81,6 +81,61 @@ def test_a_thread_that_finds_its_source_gone_ends(monkeypatch: pytest.MonkeyPatc
     assert gate.count == 0
 
 
+def test_a_worker_is_known_to_come_until_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks between a call and the thread's first step is told of it, by both figures."""
+    source = Source(gate := Gate())
+    workers = Workers(source, "test")
+    threads = list[threading.Thread]()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda thread: threads.append(thread))
+        workers.call()
+    assert (workers.count, workers.coming) == (1, True)
+    threads[0].start()
+    gate.entered_sync()
+    assert (workers.count, workers.coming) == (1, False)
+    workers.dismiss()
+    gate.open()
+    source.left.entered_sync()
+    assert (workers.count, workers.coming) == (0, False)
+
+
+def test_a_worker_that_could_not_be_started_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine has no thread left: then none is there and none is to come."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    workers = Workers(source := Source(Gate(open=True)), "test")
+    with pytest.raises(RuntimeError, match="new thread"):
+        workers.call()
+    assert (workers.count, workers.coming) == (0, False)
+    assert source.gate.count == 0
+
+
+def test_a_thread_that_started_all_the_same_enters_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its start was interrupted, and it takes its first step after the call has given it up."""
+    source = Source(gate := Gate())
+    workers = Workers(source, "test")
+    threads = list[threading.Thread]()
+
+    def interrupted(thread: threading.Thread) -> None:
+        threads.append(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(threading.Thread, "start", interrupted)
+        workers.call()
+    assert (workers.count, workers.coming) == (0, False)
+    threads[0].start()
+    gate.entered_sync()
+    assert (workers.count, workers.coming) == (1, False)
+    workers.dismiss()
+    gate.open()
+    source.left.entered_sync()
+    assert (workers.count, workers.coming) == (0, False)
+
+
 def test_an_interrupt_as_a_thread_starts_loses_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a Ctrl-C in ``Thread.start``, which did start it, the next load is a load."""
     before, really = set(threading.enumerate()), threading.Thread.start

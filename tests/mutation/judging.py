@@ -34,7 +34,7 @@ OTHERS = [
     *("admission", "alarms", "bulk", "closing", "closing_inside", "core", "failures", "faults"),
     *("groups", "guard", "initializer", "interpreter", "invariants", "kept_apart", "limits"),
     *("lingering", "lookups", "loops", "nested", "outbox", "phases", "plan", "prefetching"),
-    *("prepare", "queue", "semantics", "workers"),
+    *("prepare", "queue", "semantics", "watchdog", "workers"),
 ]
 """The other tests of loading."""
 
@@ -62,7 +62,7 @@ NEAREST = {
     "slots": ("limits",),
     "turns": ("guard", "limits", "nested", "phases"),
     "waiters": ("loops", "semantics"),
-    "watchdog": ("workers", "faults", "limits"),
+    "watchdog": ("watchdog", "faults", "limits"),
 }
 """Which of them come first, where they are not called like the file that is broken."""
 

@@ -1,0 +1,195 @@
+"""The watchdog: it looks when it is to, ends when idle or dismissed, and keeps no ringer alive."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+import threading
+
+import pytest
+
+from anyload._load import watchdog as watchdog_thread
+from anyload._load.watchdog import Watchdog
+from anyload.testing import Gate
+
+
+class Ringer:
+    """Comes to a gate for every look, and says what the next deadline is."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.left = Gate(open=True)
+        self.next_at: list[float | Exception] = []
+
+    def ring(self) -> float | None:
+        self.gate.enter()
+        answer = self.next_at.pop(0) if self.next_at else None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def thread_left(self) -> None:
+        self.left.enter()
+
+
+class Time:
+    """A clock that is put forward by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def until_it_sleeps_until(at: float, watchdog: Watchdog) -> None:
+    while watchdog.wakes_at != at:
+        threading.Event().wait(0.001)
+
+
+def refuse(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_watchdog_that_could_not_start_begins_with_the_next_deadline(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The machine had no thread left; now it has, and the next deadline is later than that one."""
+    time, ringer = Time(), Ringer(Gate(open=True))
+    watchdog = Watchdog(ringer, "test", time)
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(threading.Thread, "start", refuse)
+        watchdog.expect(1.0)
+    assert "timeouts are late" in caplog.text
+    assert (watchdog.running, watchdog.wakes_at) == (False, math.inf)
+    time.now = 3.0
+    watchdog.expect(2.0)
+    ringer.gate.entered_sync()
+    watchdog.dismiss()
+    ringer.left.entered_sync()
+    assert not watchdog.running
+
+
+def test_a_dismissed_watchdog_starts_no_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is left whose deadlines they could be."""
+    ringer = Ringer(Gate(open=True))
+    watchdog = Watchdog(ringer, "test", Time())
+    watchdog.dismiss()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    watchdog.expect(0.0)
+    assert (watchdog.running, watchdog.wakes_at) == (False, math.inf)
+    assert caplog.text == ""
+
+
+def test_a_nearer_deadline_wakes_it() -> None:
+    """It sleeps until another one, which is far away; and it stays one thread."""
+    ringer = Ringer(gate := Gate(open=True))
+    ringer.next_at = [1e9, 1e9]
+    watchdog = Watchdog(ringer, "nearer", Time())
+    watchdog.expect(0.0)
+    gate.entered_sync()
+    until_it_sleeps_until(1e9, watchdog)
+    watchdog.expect(-1.0)
+    gate.entered_sync(2)
+    assert [one.name for one in threading.enumerate()].count("nearer") == 1
+    watchdog.dismiss()
+    ringer.left.entered_sync()
+    assert not watchdog.running
+
+
+def test_a_deadline_that_comes_up_while_it_looks_is_not_missed() -> None:
+    """It may have been set after the look, and before the watchdog sleeps until the next one."""
+    ringer = Ringer(gate := Gate())
+    ringer.next_at = [1000.0]
+    watchdog = Watchdog(ringer, "test", Time())
+    watchdog.expect(0.0)
+    gate.entered_sync()
+    watchdog.expect(-1.0)
+    gate.let_through()
+    gate.entered_sync(2)
+    watchdog.dismiss()
+    gate.open()
+    ringer.left.entered_sync()
+    assert not watchdog.running
+
+
+def test_it_looks_again_at_what_the_last_look_said() -> None:
+    """Nobody calls it for the deadlines that were there already."""
+    ringer = Ringer(gate := Gate(open=True))
+    ringer.next_at = [-1.0, -1.0]
+    watchdog = Watchdog(ringer, "test", Time())
+    watchdog.expect(-2.0)
+    gate.entered_sync(3)
+    watchdog.dismiss()
+    ringer.left.entered_sync()
+    assert gate.count == 3
+
+
+def test_after_an_error_it_looks_again(caplog: pytest.LogCaptureFixture) -> None:
+    """What it failed to look at is still due."""
+    ringer = Ringer(gate := Gate(open=True))
+    ringer.next_at = [ValueError("a bug")]
+    watchdog = Watchdog(ringer, "test", Time())
+    watchdog.expect(0.0)
+    gate.entered_sync(2)
+    watchdog.dismiss()
+    ringer.left.entered_sync()
+    assert "the watchdog goes on after an error" in caplog.text
+    assert not watchdog.running
+
+
+def test_a_dismissal_wakes_it() -> None:
+    """It would sleep until the next deadline, which is far away."""
+    ringer = Ringer(gate := Gate(open=True))
+    ringer.next_at = [1e9]
+    watchdog = Watchdog(ringer, "test", Time())
+    watchdog.expect(0.0)
+    gate.entered_sync()
+    until_it_sleeps_until(1e9, watchdog)
+    watchdog.dismiss()
+    ringer.left.entered_sync()
+    assert not watchdog.running
+
+
+def test_a_dismissal_while_it_looks_ends_it() -> None:
+    """It does not go to sleep first."""
+    ringer = Ringer(gate := Gate())
+    ringer.next_at = [1e9]
+    watchdog = Watchdog(ringer, "test", Time())
+    watchdog.expect(0.0)
+    gate.entered_sync()
+    watchdog.dismiss()
+    gate.open()
+    ringer.left.entered_sync()
+    assert (gate.count, watchdog.running) == (1, False)
+
+
+def test_an_idle_watchdog_ends_and_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no deadline there is no thread, and one for the first that comes."""
+    monkeypatch.setattr(watchdog_thread, "IDLE_SECONDS", 0.01)
+    ringer = Ringer(gate := Gate(open=True))
+    watchdog = Watchdog(ringer, "test", Time())
+    for times in (1, 2):
+        watchdog.expect(0.0)
+        ringer.left.entered_sync(times)
+        assert (watchdog.running, watchdog.wakes_at) == (False, math.inf)
+        assert gate.count == times
+
+
+def test_the_watchdog_of_a_dropped_ringer_ends() -> None:
+    """It sleeps until a deadline that is far away, and keeps nothing alive meanwhile."""
+    ringer = Ringer(gate := Gate(open=True))
+    ringer.next_at = [1e9]
+    left = ringer.left
+    watchdog = Watchdog(ringer, "dropped", Time())
+    watchdog.expect(0.0)
+    gate.entered_sync()
+    until_it_sleeps_until(1e9, watchdog)
+    (thread,) = (one for one in threading.enumerate() if one.name == "dropped")
+    del ringer
+    gc.collect()
+    thread.join(20.0)
+    assert not thread.is_alive()
+    assert (watchdog.running, left.count) == (False, 0)
