@@ -123,9 +123,10 @@ def test_a_thread_that_started_all_the_same_enters_itself(monkeypatch: pytest.Mo
         threads.append(thread)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", interrupted)
-        workers.call()
+        with pytest.raises(KeyboardInterrupt):
+            workers.call()
     assert (workers.count, workers.coming) == (0, False)
     threads[0].start()
     gate.entered_sync()

@@ -174,7 +174,8 @@ def _failing(copy: Path, arguments: list[str], seconds: float) -> str:
         return UNNAMED
     if _passed(done.returncode):
         return ""
-    found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
+    # A line of a log that a test has left begins with ERROR as well.
+    found = re.search(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
     return found[1] if found else UNNAMED
 
 
