@@ -121,7 +121,7 @@ def _noticed_by(copy: Path, broken: str, limits: Limits) -> str:
     if limits.model_only:
         return ""
     nearest = (*NEAREST.get(broken, (broken,)), "kept_apart")
-    others = sorted(OTHERS, key=lambda name: name not in nearest)
+    others = sorted(OTHERS, key=lambda name: (name not in nearest, name != broken))
     loops = [] if threads else ONE_LOOP
     tests = [*loops, *(f"tests/test_{name}.py" for name in others), *LAST]
     while noticed_by := _failing(copy, [*options, *tests], limits.seconds):
