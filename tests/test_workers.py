@@ -3,6 +3,7 @@
 import gc
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import anyio
 import pytest
@@ -135,6 +136,61 @@ def test_a_thread_that_started_all_the_same_enters_itself(monkeypatch: pytest.Mo
     gate.open()
     source.left.entered_sync()
     assert (workers.count, workers.coming) == (0, False)
+
+
+class Watched(Workers):
+    """Notes what was changed without the lock: who is there, who is idle, who is to come."""
+
+    changed: list[str] | None = None
+
+    def watch(self) -> None:
+        self._idle = self._noting(list)
+        self._alive = self._noting(set)
+        self._called = self._noting(set)
+        self.changed = []
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._note(name)
+        super().__setattr__(name, value)
+
+    def _note(self, change: str) -> None:
+        lock: Any = getattr(self, "_lock", None)
+        if self.changed is not None and not lock._is_owned():
+            self.changed.append(change)
+
+    def _noting(self, kind: Any) -> Any:
+        """Return an empty collection that notes in the same way."""
+
+        def noting(name: str) -> Any:
+            def change(collection: Any, *values: Any) -> Any:
+                self._note(name)
+                return getattr(kind, name)(collection, *values)
+
+            return change
+
+        changes = {"pop", "append", "remove", "add", "discard"} & set(dir(kind))
+        return type("Noting", (kind,), {name: noting(name) for name in changes})()
+
+
+@pytest.mark.parametrize("ends", ["idle", "dismissed"])
+def test_who_is_there_changes_under_the_lock(ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two calls, the second of which finds the worker of the first idle, and its end."""
+    source = Source(Gate(open=True))
+    workers = Watched(source, "test")
+    workers.watch()
+    workers.call()
+    source.gate.entered_sync()
+    while not workers._idle:
+        threading.Event().wait(0.001)
+    if ends == "idle":
+        monkeypatch.setattr(worker_threads, "IDLE_SECONDS", 0.01)
+    workers.call()
+    source.gate.entered_sync(2)
+    if ends == "dismissed":
+        workers.dismiss()
+    source.left.entered_sync()
+    assert (workers.count, workers.coming) == (0, False)
+    assert workers.changed == []
 
 
 def test_an_interrupt_as_a_thread_starts_loses_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:

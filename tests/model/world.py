@@ -389,8 +389,11 @@ class World:
         frame.told = frame.told or (cancelled and frame.turn.phase == "running")
 
     def retire(self, worker: Worker) -> None:
-        """An idle worker ends."""
-        worker.home.workers.left(worker)
+        """An idle worker ends; where it was dismissed, after a last look for something to do."""
+        if worker.dismissed:
+            self.arrive(worker)
+        else:
+            worker.home.workers.left(worker)
 
     # Loads inside loads
 

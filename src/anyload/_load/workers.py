@@ -27,12 +27,11 @@ class WorkSource(Protocol):
 class Worker:
     """One thread, parked on a lock of its own while it is idle."""
 
-    __slots__ = ("_parked", "dismissed")
+    __slots__ = ("_parked",)
 
     def __init__(self) -> None:
         self._parked = threading.Lock()
         self._parked.acquire()
-        self.dismissed = False
 
     def park(self, seconds: float) -> bool:
         """Sleep until called; return False if nobody did in time."""
@@ -119,7 +118,7 @@ class Workers:
             self._dismissed = True
             idle, self._idle = self._idle, []
         for worker in idle:
-            worker.dismissed = True
+            # It looks for work once more, finds that it is to rest no longer, and ends.
             worker.call()
 
     def arrived(self, worker: Worker) -> None:
@@ -162,8 +161,6 @@ def _live(workers: Workers, worker: Worker) -> None:
             called = worker.park(IDLE_SECONDS)
             # Called while it was giving up: then the call is in the lock already.
             if not called and (workers.retire(worker) or not worker.park(-1)):
-                return
-            if worker.dismissed:
                 return
     finally:
         workers.left(worker)
