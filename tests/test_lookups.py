@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from anyio import create_task_group
 from calls import Calls
-from scenes import LIMIT, let_pass, model_on_disk, registry_of
+from scenes import LIMIT, Caller, let_pass, model_on_disk, registry_of
 
 from anyload import Initializer, LoadError, LoadTimeoutError, ModelConfig, ModelRepository
-from anyload._load.lookups import MOST_READERS
+from anyload._load import lookups as rooms
+from anyload._load.alarms import Alarms
+from anyload._load.lookups import MOST_READERS, Lookups
+from anyload._load.process import Process
+from anyload._load.todo import Todo
 from anyload.testing import FakeModel, Gate, settled, until
 
 
@@ -188,3 +193,128 @@ async def test_a_thread_that_hangs_is_not_waited_for(
                 await initializer.init(ModelConfig("m"))
         gate.open()
         await settled(initializer)
+
+
+# Who begins next
+
+
+async def test_one_that_is_given_up_lets_in_who_waits_already(
+    gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only who comes later: nobody else would call a thread for it."""
+    monkeypatch.setattr(rooms, "MOST_READERS", 1)
+    (model,) = models_of("hangs", 1, tmp_path)
+    registry = registry_of(hangs=told_apart_at(gate), m=FakeModel)
+    async with Initializer(registry) as initializer, create_task_group() as tasks:
+        hangs = Caller(tasks, initializer, model)
+        await gate.entered()
+        waits = Caller(tasks, initializer, model_on_disk(tmp_path))
+        await until(lambda: initializer.statistics().resolving == 2)
+        await hangs.cancel()
+        assert isinstance(await waits.result(), FakeModel)
+        gate.open()
+        await settled(initializer)
+
+
+@pytest.mark.parametrize("beside", ["nothing", "one that hangs"])
+async def test_what_nobody_waits_for_is_not_looked_up(
+    beside: str, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller left while it was queued, behind one that cannot begin or as the first."""
+    monkeypatch.setattr(rooms, "MOST_READERS", 1)
+    reads, left = Gate(), Gate(open=True)
+    registry = registry_of(
+        hangs=told_apart_at(gate), reads=told_apart_at(reads), left=told_apart_at(left)
+    )
+    (hanging,), (reading,), (leaving,) = (
+        models_of(module, 1, tmp_path) for module in ("hangs", "reads", "left")
+    )
+    async with Initializer(registry) as initializer, create_task_group() as tasks:
+        if beside == "one that hangs":
+            given_up = Caller(tasks, initializer, hanging)
+            await gate.entered()
+            await given_up.cancel()
+        reader = Caller(tasks, initializer, reading)
+        await reads.entered()
+        patient = None
+        if beside == "one that hangs":
+            patient = Caller(tasks, initializer, hanging)
+            await until(lambda: initializer.statistics().resolving == 2)
+        leaver = Caller(tasks, initializer, leaving)
+        await until(lambda: initializer.statistics().waiters == (2 if patient is None else 3))
+        await leaver.cancel()
+        reads.open()
+        assert isinstance(await reader.result(), FakeModel)
+        gate.open()
+        if patient is not None:
+            assert isinstance(await patient.result(), FakeModel)
+        await settled(initializer)
+    assert left.count == 0
+
+
+@dataclass(eq=False)
+class Asked:
+    """As much of a flight as a look-up needs."""
+
+    reads: str
+    phase: str = "resolving"
+
+
+class Room:
+    """Look-ups on a clock that does not move, whose alarms ring when the test says so."""
+
+    def __init__(self) -> None:
+        self.process, self.alarms = Process(), Alarms()
+        self.lookups = Lookups(self.process, self.alarms, lambda: 0.0)
+
+    def add(self, asked: Any) -> None:
+        with self.process.lock:
+            self.lookups.add(asked, Todo())
+
+    def take(self) -> Any:
+        with self.process.lock:
+            return self.lookups.take()
+
+    def ring(self) -> None:
+        with self.process.lock:
+            due = self.alarms.due(rooms.SLOW_SECONDS)
+            assert due is not None
+            act, subject = due
+            act(subject, Todo())
+
+
+def test_there_is_an_end_to_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the queue was empty for a while, with as many at work as may be."""
+    monkeypatch.setattr(rooms, "MOST_READERS", 2)
+    room, models = Room(), [Asked(str(number)) for number in range(3)]
+    for model in models[:2]:
+        room.add(model)
+    assert room.take() is models[0]
+    assert room.take() is None
+    room.ring()
+    assert room.take() is models[1]
+    room.add(models[2])
+    assert room.take() is None
+    room.ring()
+    assert room.take() is None
+    assert len(room.lookups.readers) == 2
+
+
+def test_nobody_watches_for_what_cannot_begin() -> None:
+    """All that is queued waits for a look-up that hangs, however the readers come and go."""
+    room, hangs, first, second = Room(), Asked("a"), Asked("b"), Asked("c")
+    room.add(hangs)
+    assert room.take() is hangs
+    hangs.phase = "settled"
+    room.add(first)
+    assert room.take() is first
+    room.add(second)
+    assert room.take() is None
+    assert room.lookups.watched
+    with room.process.lock:
+        room.lookups.ended(first)  # type: ignore[arg-type]
+    assert room.take() is second
+    room.add(Asked("a"))
+    room.ring()
+    assert not room.lookups.watched
+    assert room.alarms.next_at is None
