@@ -212,6 +212,7 @@ async def test_one_that_is_given_up_lets_in_who_waits_already(
         await until(lambda: initializer.statistics().resolving == 2)
         await hangs.cancel()
         assert isinstance(await waits.result(), FakeModel)
+        assert gate.inside == 1
         gate.open()
         await settled(initializer)
 
