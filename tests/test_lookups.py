@@ -276,6 +276,10 @@ class Room:
         with self.process.lock:
             return self.lookups.take()
 
+    def ended(self, asked: Any) -> None:
+        with self.process.lock:
+            self.lookups.ended(asked)
+
     def ring(self) -> None:
         with self.process.lock:
             due = self.alarms.due(rooms.SLOW_SECONDS)
@@ -303,7 +307,8 @@ def test_there_is_an_end_to_readers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nobody_watches_for_what_cannot_begin() -> None:
     """All that is queued waits for a look-up that hangs, however the readers come and go."""
-    room, hangs, first, second = Room(), Asked("a"), Asked("b"), Asked("c")
+    room = Room()
+    hangs, first, second = (Asked(path) for path in "abc")
     room.add(hangs)
     assert room.take() is hangs
     hangs.phase = "settled"
@@ -311,11 +316,29 @@ def test_nobody_watches_for_what_cannot_begin() -> None:
     assert room.take() is first
     room.add(second)
     assert room.take() is None
-    assert room.lookups.watched
-    with room.process.lock:
-        room.lookups.ended(first)  # type: ignore[arg-type]
+    assert room.alarms.next_at is not None
+    room.ended(first)
     assert room.take() is second
     room.add(Asked("a"))
     room.ring()
-    assert not room.lookups.watched
     assert room.alarms.next_at is None
+
+
+def test_no_thread_takes_what_nobody_waits_for() -> None:
+    """Neither as the first in the queue nor behind one that cannot begin."""
+    room = Room()
+    hangs, left, again, left_too = (Asked(path) for path in "abac")
+    room.add(hangs)
+    assert room.take() is hangs
+    room.add(left)
+    hangs.phase = left.phase = "settled"
+    assert room.take() is None
+    room.add(again)
+    room.add(left_too)
+    left_too.phase = "settled"
+    assert room.take() is None
+    room.ended(hangs)
+    first = Asked("d")
+    room.add(first)
+    again.phase = "settled"
+    assert room.take() is first
