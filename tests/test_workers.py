@@ -30,6 +30,17 @@ class Source:
         self.left.enter()
 
 
+def comes_and_leaves(thread: threading.Thread, workers: Workers, source: Source) -> None:
+    """Start a thread that was kept back, and see it counted from its first step to its last."""
+    thread.start()
+    source.gate.entered_sync()
+    assert (workers.count, workers.coming) == (1, False)
+    workers.dismiss()
+    source.gate.open()
+    source.left.entered_sync()
+    assert (workers.count, workers.coming) == (0, False)
+
+
 async def test_an_idle_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker with nothing to do ends after a while, and the next load has one all the same."""
     monkeypatch.setattr(worker_threads, "IDLE_SECONDS", 0.05)
@@ -84,20 +95,14 @@ def test_a_thread_that_finds_its_source_gone_ends(monkeypatch: pytest.MonkeyPatc
 
 def test_a_worker_is_known_to_come_until_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks between a call and the thread's first step is told of it, by both figures."""
-    source = Source(gate := Gate())
+    source = Source(Gate())
     workers = Workers(source, "test")
     threads = list[threading.Thread]()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", lambda thread: threads.append(thread))
         workers.call()
     assert (workers.count, workers.coming) == (1, True)
-    threads[0].start()
-    gate.entered_sync()
-    assert (workers.count, workers.coming) == (1, False)
-    workers.dismiss()
-    gate.open()
-    source.left.entered_sync()
-    assert (workers.count, workers.coming) == (0, False)
+    comes_and_leaves(threads[0], workers, source)
 
 
 def test_a_worker_that_could_not_be_started_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +121,7 @@ def test_a_worker_that_could_not_be_started_is_not_counted(monkeypatch: pytest.M
 
 def test_a_thread_that_started_all_the_same_enters_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its start was interrupted, and it takes its first step after the call has given it up."""
-    source = Source(gate := Gate())
+    source = Source(Gate())
     workers = Workers(source, "test")
     threads = list[threading.Thread]()
 
@@ -129,13 +134,7 @@ def test_a_thread_that_started_all_the_same_enters_itself(monkeypatch: pytest.Mo
         with pytest.raises(KeyboardInterrupt):
             workers.call()
     assert (workers.count, workers.coming) == (0, False)
-    threads[0].start()
-    gate.entered_sync()
-    assert (workers.count, workers.coming) == (1, False)
-    workers.dismiss()
-    gate.open()
-    source.left.entered_sync()
-    assert (workers.count, workers.coming) == (0, False)
+    comes_and_leaves(threads[0], workers, source)
 
 
 class Watched(Workers):
