@@ -107,7 +107,9 @@ class Closing:
         # First: what runs inside a load of another initializer is not ours to abandon.
         if self._turns.out_of_grace:
             return True
-        if any(turn.phase != "abandoned" for turn in self._turns.live):
+        # A set, not a generator: Python swallows a Ctrl-C that comes while one is left half-way,
+        # and who waits for a close asks this again and again.
+        if {turn.phase for turn in self._turns.live} - {"abandoned"}:
             return False
         flights = self._flights
         return not (
