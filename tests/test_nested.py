@@ -14,6 +14,7 @@ import pytest
 from anyio import create_task_group
 from calls import Calls, does, error_of, two_backends
 from scenes import LIMIT, Caller, error_of_late, let_pass, model_on_disk, registry_of
+from test_lingering import lingering, told_to_stop
 
 from anyload import (
     BulkLoadError,
@@ -75,6 +76,19 @@ class Site:
 
     async def outer(self, name: str) -> Any:
         return await self.initializer.init(ModelConfig(name), key=name)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What a load inside another saw of the one it waits for, each time that it looked."""
+    found, look = list[Any](), Inside.look
+
+    def noted_look(inside: Inside, seat: Any, parent: Any) -> Any:
+        found.append(look(inside, seat, parent))
+        return found[-1]
+
+    monkeypatch.setattr(Inside, "look", noted_look)
+    return found
 
 
 def bulk_inside(build: Callable[[], Any]) -> Any:
@@ -309,6 +323,23 @@ class TestInline:
             assert len(shared.made) == 1
             await settled(initializer)
 
+    async def test_waits_for_one_that_was_told_to_stop(self, gate: Gate, looks: list[Any]) -> None:
+        """A nested load does not begin beside one of its model that has yet to stop."""
+        site, told, again = Site(), Gate(open=True), Gate(open=True)
+        site.registry.module("stops")(told_to_stop(told, gate))
+        site.module("a", lambda: site.inner("k"))
+        site.module("k", again.enter)
+        async with site.opens(max_concurrent_loads=2) as initializer, create_task_group() as tasks:
+            await lingering(initializer, told, "stops", key="k")
+            outer = Caller(tasks, initializer, ModelConfig("a"), key="a")
+            await until(lambda: bool(looks))
+            assert looks == [(False, None)]
+            assert again.count == 0
+            gate.open()
+            await outer.result()
+            assert again.count == 1
+            await settled(initializer)
+
     async def test_stops_waiting_with_its_parent(self) -> None:
         """A nested wait ends when nobody wants the parent any more; the awaited load goes on."""
         site, gate = Site(), Gate()
@@ -336,20 +367,10 @@ class TestInline:
             assert not isinstance(await calls.result("b"), Exception)
             await settled(initializer)
 
-    async def test_stops_waiting_with_the_parent_of_its_parent(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_stops_waiting_with_the_parent_of_its_parent(self, looks: list[Any]) -> None:
         """A wait two loads deep ends when the last caller of the one between them leaves too."""
         site, gate = Site(), Gate()
-        ended, looks = threading.Event(), list[None]()
-        look = Inside.look
-
-        def counted_look(inside: Inside, seat: Any, parent: Any) -> Any:
-            found = look(inside, seat, parent)
-            looks.append(None)
-            return found
-
-        monkeypatch.setattr(Inside, "look", counted_look)
+        ended = threading.Event()
 
         def between() -> None:
             try:
