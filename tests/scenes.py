@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import anyio
 from anyio import CancelScope, Event, create_task_group
 from anyio.abc import TaskGroup
 from calls import Calls, two_backends
 
 from anyload import AnyloadError, Initializer, LoadError, Registry
 from anyload.testing import Gate, until
+
+
+def no_thread_left(thread: threading.Thread) -> None:
+    """What `threading.Thread.start` does on a machine that has no thread left."""
+    raise RuntimeError("can't start new thread")
+
+
+def until_sync(condition: Callable[[], bool]) -> None:
+    """Wait likewise, in a plain thread; see `until`."""
+    anyio.run(until, condition)
 
 
 def registry_of(**modules: type) -> Registry:

@@ -23,6 +23,7 @@ from scenes import (
     error_of_queued,
     let_pass,
     model_on_disk,
+    no_thread_left,
     registry_of,
 )
 
@@ -509,13 +510,9 @@ async def test_a_model_that_no_thread_can_read_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where not even the first thread can start, a load of a path is a LoadError."""
-
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     async with Initializer(registry_of(m=returns_at_once())) as initializer:
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", refuse)
+            patch.setattr(threading.Thread, "start", no_thread_left)
             error = await error_of(initializer, model_on_disk(tmp_path))
         assert type(error) is LoadError
         assert error.attempts == ()

@@ -23,6 +23,7 @@ from scenes import (
     error_of_late,
     let_pass,
     model_on_disk,
+    no_thread_left,
     registry_of,
     registry_of_two,
 )
@@ -73,10 +74,6 @@ def has(initializer: Initializer, **figures: int) -> Callable[[], bool]:
         return all(getattr(statistics, name) == value for name, value in figures.items())
 
     return holds
-
-
-def refuse_threads(thread: threading.Thread) -> None:
-    raise RuntimeError("can't start new thread")
 
 
 # What a load may raise
@@ -249,7 +246,7 @@ async def test_a_load_waits_for_a_busy_thread_when_no_other_can_start(
     ):
         first = Caller(tasks, initializer, ModelConfig("m"))
         await gate.entered()
-        monkeypatch.setattr(threading.Thread, "start", refuse_threads)
+        monkeypatch.setattr(threading.Thread, "start", no_thread_left)
         second = Caller(tasks, initializer, ModelConfig("m"))
         await until(has(initializer, queued=1))
         gate.open()
@@ -270,7 +267,7 @@ async def test_a_fallback_that_gets_no_thread_is_an_error(
         caller = Caller(tasks, initializer, model)
         await gate.entered()
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", refuse_threads)
+            patch.setattr(threading.Thread, "start", no_thread_left)
             let_pass(initializer, 2 * LIMIT)
             error = await caller.load_error()
         assert [(a.backend, a.outcome) for a in error.attempts] == [

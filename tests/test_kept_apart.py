@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 from anyio import create_task_group
 from calls import Calls, does, two_backends
-from scenes import LIMIT, Caller, Clock, error_of_late, let_pass, registry_of, registry_of_two
+from scenes import (
+    LIMIT,
+    Caller,
+    Clock,
+    error_of_late,
+    let_pass,
+    no_thread_left,
+    registry_of,
+    registry_of_two,
+)
 from test_lingering import lingering, told_to_stop
 
 from anyload import Initializer, LoadTimeoutError, ModelConfig, ProcessGlobal
@@ -355,7 +364,7 @@ async def test_a_slot_that_is_taken_back_is_for_the_next(
         calls.start("next", initializer, ModelConfig("next"))
         await until(lambda: initializer.statistics().queued == 1)
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", refuse)
+            patch.setattr(threading.Thread, "start", no_thread_left)
             clock.forward(15.0)  # the fallback of "m" has the slot, and no thread
         clock.forward(70.0)
         assert isinstance(await calls.result("m"), LoadTimeoutError)
@@ -364,10 +373,6 @@ async def test_a_slot_that_is_taken_back_is_for_the_next(
         busy.open()
         gate.open()
         await settled(initializer)
-
-
-def refuse(thread: threading.Thread) -> None:
-    raise RuntimeError("can't start new thread")
 
 
 class Budget:

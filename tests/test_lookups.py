@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 from anyio import create_task_group
 from calls import Calls
-from scenes import LIMIT, Caller, let_pass, model_on_disk, registry_of
+from scenes import LIMIT, Caller, let_pass, model_on_disk, no_thread_left, registry_of
 
 from anyload import Initializer, LoadError, LoadTimeoutError, ModelConfig, ModelRepository
-from anyload._load import lookups as rooms
 from anyload._load.alarms import Alarms
-from anyload._load.lookups import MOST_READERS, Lookups
+from anyload._load.lookups import MOST_READERS, SLOW_SECONDS, Lookups
 from anyload._load.process import Process
 from anyload._load.todo import Todo
 from anyload.testing import FakeModel, Gate, settled, until
@@ -180,15 +179,11 @@ async def test_a_thread_that_hangs_is_not_waited_for(
     gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where no other thread can start, who comes is told so at once."""
-
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     registry = registry_of(hangs=told_apart_at(gate), m=FakeModel)
     async with Initializer(registry, load_timeout=LIMIT) as initializer:
         await refused(initializer, models_of("hangs", 1, tmp_path), gate)
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", refuse)
+            patch.setattr(threading.Thread, "start", no_thread_left)
             with pytest.raises(LoadError, match="no worker thread could be started"):
                 await initializer.init(ModelConfig("m"))
         gate.open()
@@ -202,55 +197,21 @@ async def test_one_that_is_given_up_lets_in_who_waits_already(
     gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not only who comes later: nobody else would call a thread for it."""
-    monkeypatch.setattr(rooms, "MOST_READERS", 1)
+    monkeypatch.setattr("anyload._load.lookups.MOST_READERS", 1)
     (model,) = models_of("hangs", 1, tmp_path)
     registry = registry_of(hangs=told_apart_at(gate), m=FakeModel)
     async with Initializer(registry) as initializer, create_task_group() as tasks:
         hangs = Caller(tasks, initializer, model)
         await gate.entered()
         waits = Caller(tasks, initializer, model_on_disk(tmp_path))
-        await until(lambda: initializer.statistics().resolving == 2)
+        # Until its thread has looked, found no room and gone to rest.
+        await until(lambda: bool(initializer._core.workers._idle))
+        assert initializer.statistics().resolving == 2
         await hangs.cancel()
         assert isinstance(await waits.result(), FakeModel)
         assert gate.inside == 1
         gate.open()
         await settled(initializer)
-
-
-@pytest.mark.parametrize("beside", ["nothing", "one that hangs"])
-async def test_what_nobody_waits_for_is_not_looked_up(
-    beside: str, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its caller left while it was queued, behind one that cannot begin or as the first."""
-    monkeypatch.setattr(rooms, "MOST_READERS", 1)
-    reads, left = Gate(), Gate(open=True)
-    registry = registry_of(
-        hangs=told_apart_at(gate), reads=told_apart_at(reads), left=told_apart_at(left)
-    )
-    (hanging,), (reading,), (leaving,) = (
-        models_of(module, 1, tmp_path) for module in ("hangs", "reads", "left")
-    )
-    async with Initializer(registry) as initializer, create_task_group() as tasks:
-        if beside == "one that hangs":
-            given_up = Caller(tasks, initializer, hanging)
-            await gate.entered()
-            await given_up.cancel()
-        reader = Caller(tasks, initializer, reading)
-        await reads.entered()
-        patient = None
-        if beside == "one that hangs":
-            patient = Caller(tasks, initializer, hanging)
-            await until(lambda: initializer.statistics().resolving == 2)
-        leaver = Caller(tasks, initializer, leaving)
-        await until(lambda: initializer.statistics().waiters == (2 if patient is None else 3))
-        await leaver.cancel()
-        reads.open()
-        assert isinstance(await reader.result(), FakeModel)
-        gate.open()
-        if patient is not None:
-            assert isinstance(await patient.result(), FakeModel)
-        await settled(initializer)
-    assert left.count == 0
 
 
 @dataclass(eq=False)
@@ -261,7 +222,7 @@ class Asked:
     phase: str = "resolving"
 
 
-class Room:
+class PlayedLookups:
     """Look-ups on a clock that does not move, whose alarms ring when the test says so."""
 
     def __init__(self) -> None:
@@ -282,7 +243,7 @@ class Room:
 
     def ring(self) -> None:
         with self.process.lock:
-            due = self.alarms.due(rooms.SLOW_SECONDS)
+            due = self.alarms.due(SLOW_SECONDS)
             assert due is not None
             act, subject = due
             act(subject, Todo())
@@ -290,55 +251,55 @@ class Room:
 
 def test_there_is_an_end_to_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when the queue was empty for a while, with as many at work as may be."""
-    monkeypatch.setattr(rooms, "MOST_READERS", 2)
-    room, models = Room(), [Asked(str(number)) for number in range(3)]
+    monkeypatch.setattr("anyload._load.lookups.MOST_READERS", 2)
+    played, models = PlayedLookups(), [Asked(str(number)) for number in range(3)]
     for model in models[:2]:
-        room.add(model)
-    assert room.take() is models[0]
-    assert room.take() is None
-    room.ring()
-    assert room.take() is models[1]
-    room.add(models[2])
-    assert room.take() is None
-    room.ring()
-    assert room.take() is None
-    assert len(room.lookups.readers) == 2
+        played.add(model)
+    assert played.take() is models[0]
+    assert played.take() is None
+    played.ring()
+    assert played.take() is models[1]
+    played.add(models[2])
+    assert played.take() is None
+    played.ring()
+    assert played.take() is None
+    assert len(played.lookups.readers) == 2
 
 
 def test_nobody_watches_for_what_cannot_begin() -> None:
     """All that is queued waits for a look-up that hangs, however the readers come and go."""
-    room = Room()
+    played = PlayedLookups()
     hangs, first, second = (Asked(path) for path in "abc")
-    room.add(hangs)
-    assert room.take() is hangs
+    played.add(hangs)
+    assert played.take() is hangs
     hangs.phase = "settled"
-    room.add(first)
-    assert room.take() is first
-    room.add(second)
-    assert room.take() is None
-    assert room.alarms.next_at is not None
-    room.ended(first)
-    assert room.take() is second
-    room.add(Asked("a"))
-    room.ring()
-    assert room.alarms.next_at is None
+    played.add(first)
+    assert played.take() is first
+    played.add(second)
+    assert played.take() is None
+    assert played.alarms.next_at is not None
+    played.ended(first)
+    assert played.take() is second
+    played.add(Asked("a"))
+    played.ring()
+    assert played.alarms.next_at is None
 
 
 def test_no_thread_takes_what_nobody_waits_for() -> None:
     """Neither as the first in the queue nor behind one that cannot begin."""
-    room = Room()
+    played = PlayedLookups()
     hangs, left, again, left_too = (Asked(path) for path in "abac")
-    room.add(hangs)
-    assert room.take() is hangs
-    room.add(left)
+    played.add(hangs)
+    assert played.take() is hangs
+    played.add(left)
     hangs.phase = left.phase = "settled"
-    assert room.take() is None
-    room.add(again)
-    room.add(left_too)
+    assert played.take() is None
+    played.add(again)
+    played.add(left_too)
     left_too.phase = "settled"
-    assert room.take() is None
-    room.ended(hangs)
+    assert played.take() is None
+    played.ended(hangs)
     first = Asked("d")
-    room.add(first)
+    played.add(first)
     again.phase = "settled"
-    assert room.take() is first
+    assert played.take() is first

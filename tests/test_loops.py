@@ -15,7 +15,7 @@ import pytest
 from anyio import create_task_group
 from anyio.lowlevel import current_token
 from calls import Calls, does
-from scenes import registry_of
+from scenes import registry_of, until_sync
 
 from anyload import Initializer, ModelConfig, Registry
 from anyload._load.waiters import PER_EVENT, AsyncSeat, Bell, Cohort
@@ -63,8 +63,7 @@ def test_loops_and_threads_share_one_load() -> None:
     for thread in threads:
         thread.start()
     gate.entered_sync()
-    while initializer.statistics().waiters < len(threads):
-        threading.Event().wait(0.001)
+    until_sync(lambda: initializer.statistics().waiters == len(threads))
     gate.open()
     for thread in threads:
         thread.join()

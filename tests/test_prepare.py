@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio import create_task_group
 from calls import Calls, arrived, does, error_of, of_type
-from scenes import LIMIT, error_of_late, let_pass, registry_of
+from scenes import LIMIT, error_of_late, let_pass, no_thread_left, registry_of
 
 from anyload import Backend, ClosedError, Initializer, LoadError, ModelConfig, Registry
 from anyload.events import Loaded, Prepared
@@ -250,14 +250,11 @@ class TestPrepare:
         """Where the only thread hangs in a prepare and no other can start, a load is an error."""
         registry = registry_of(hung=prepares(gate.enter), m=returns_at_once())
 
-        def start(self: threading.Thread) -> None:
-            raise RuntimeError("can't start new thread")
-
         async with Initializer(registry, prepare_timeout=SHORT) as initializer:
             await error_of(initializer, ModelConfig("hung"))
             assert initializer.statistics().threads == 1
             with monkeypatch.context() as patch, anyio.fail_after(20.0):
-                patch.setattr(threading.Thread, "start", start)
+                patch.setattr(threading.Thread, "start", no_thread_left)
                 error = await error_of(initializer, ModelConfig("m"))
             assert type(error) is LoadError
             assert "can't start new thread" in str(error)
@@ -270,12 +267,9 @@ class TestPrepare:
         """Where no thread can be started, a load that waits for its prepare ends too."""
         module = prepares(lambda: None)
 
-        def start(self: threading.Thread) -> None:
-            raise RuntimeError("can't start new thread")
-
         async with Initializer(registry_of(m=module)) as initializer:
             with monkeypatch.context() as patch:
-                patch.setattr(threading.Thread, "start", start)
+                patch.setattr(threading.Thread, "start", no_thread_left)
                 error = await error_of(initializer, ModelConfig("m"))
             assert "can't start new thread" in str(error)
             assert isinstance(await initializer.init(ModelConfig("m")), module)

@@ -26,6 +26,7 @@ from scenes import (
     error_of_late,
     let_pass,
     model_on_disk,
+    no_thread_left,
     registry_of,
     registry_of_two,
 )
@@ -679,15 +680,11 @@ async def test_a_thread_that_cannot_start_costs_no_slot(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Without a thread to run it, a load ends as LoadError; the slots are all there."""
-
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     registry = registry_of(m=returns_at_once())
     options: dict[str, Any] = {"backend_priority": [{"type": "LOCAL", "timeout": 30}]}
     async with Initializer(registry, **options) as initializer:
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", refuse)
+            patch.setattr(threading.Thread, "start", no_thread_left)
             for model in (ModelConfig("m"), model_on_disk(tmp_path)):
                 with pytest.raises(LoadError) as caught:
                     await initializer.init(model)

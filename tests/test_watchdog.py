@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gc
-import logging
 import math
 import threading
 
 import pytest
+from scenes import no_thread_left, until_sync
 
 from anyload._load import watchdog as watchdog_thread
 from anyload._load.watchdog import Watchdog
-from anyload.testing import Gate
+from anyload.testing import FakeClock, Gate
 
 
 class Ringer:
@@ -33,36 +32,18 @@ class Ringer:
         self.left.enter()
 
 
-class Time:
-    """A clock that is put forward by hand."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def until_it_sleeps_until(at: float, watchdog: Watchdog) -> None:
-    while watchdog.wakes_at != at:
-        threading.Event().wait(0.001)
-
-
-def refuse(thread: threading.Thread) -> None:
-    raise RuntimeError("can't start new thread")
-
-
 def test_a_watchdog_that_could_not_start_begins_with_the_next_deadline(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The machine had no thread left; now it has, and the next deadline is later than that one."""
-    time, ringer = Time(), Ringer(Gate(open=True))
+    time, ringer = FakeClock(), Ringer(Gate(open=True))
     watchdog = Watchdog(ringer, "test", time)
-    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
-        patch.setattr(threading.Thread, "start", refuse)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread_left)
         watchdog.expect(1.0)
     assert "timeouts are late" in caplog.text
     assert (watchdog.running, watchdog.wakes_at) == (False, math.inf)
-    time.now = 3.0
+    time.advance(3.0)
     watchdog.expect(2.0)
     ringer.gate.entered_sync()
     watchdog.dismiss()
@@ -70,27 +51,25 @@ def test_a_watchdog_that_could_not_start_begins_with_the_next_deadline(
     assert not watchdog.running
 
 
-def test_a_dismissed_watchdog_starts_no_thread(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_dismissed_watchdog_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is left whose deadlines they could be."""
-    ringer = Ringer(Gate(open=True))
-    watchdog = Watchdog(ringer, "test", Time())
+    started = list[threading.Thread]()
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: started.append(thread))
+    watchdog = Watchdog(Ringer(Gate()), "test", FakeClock())
     watchdog.dismiss()
-    monkeypatch.setattr(threading.Thread, "start", refuse)
     watchdog.expect(0.0)
     assert (watchdog.running, watchdog.wakes_at) == (False, math.inf)
-    assert caplog.text == ""
+    assert started == []
 
 
 def test_a_nearer_deadline_wakes_it() -> None:
     """It sleeps until another one, which is far away; and it stays one thread."""
     ringer = Ringer(gate := Gate(open=True))
     ringer.next_at = [1e9, 1e9]
-    watchdog = Watchdog(ringer, "nearer", Time())
+    watchdog = Watchdog(ringer, "nearer", FakeClock())
     watchdog.expect(0.0)
     gate.entered_sync()
-    until_it_sleeps_until(1e9, watchdog)
+    until_sync(lambda: watchdog.wakes_at == 1e9)
     watchdog.expect(-1.0)
     gate.entered_sync(2)
     assert [one.name for one in threading.enumerate()].count("nearer") == 1
@@ -99,11 +78,11 @@ def test_a_nearer_deadline_wakes_it() -> None:
     assert not watchdog.running
 
 
-def test_a_deadline_that_comes_up_while_it_looks_is_not_missed() -> None:
+def test_a_deadline_that_comes_up_while_it_looks_is_not_missed(gate: Gate) -> None:
     """It may have been set after the look, and before the watchdog sleeps until the next one."""
-    ringer = Ringer(gate := Gate())
+    ringer = Ringer(gate)
     ringer.next_at = [1000.0]
-    watchdog = Watchdog(ringer, "test", Time())
+    watchdog = Watchdog(ringer, "test", FakeClock())
     watchdog.expect(0.0)
     gate.entered_sync()
     watchdog.expect(-1.0)
@@ -119,7 +98,7 @@ def test_it_looks_again_at_what_the_last_look_said() -> None:
     """Nobody calls it for the deadlines that were there already."""
     ringer = Ringer(gate := Gate(open=True))
     ringer.next_at = [-1.0, -1.0]
-    watchdog = Watchdog(ringer, "test", Time())
+    watchdog = Watchdog(ringer, "test", FakeClock())
     watchdog.expect(-2.0)
     gate.entered_sync(3)
     watchdog.dismiss()
@@ -131,7 +110,7 @@ def test_after_an_error_it_looks_again(caplog: pytest.LogCaptureFixture) -> None
     """What it failed to look at is still due."""
     ringer = Ringer(gate := Gate(open=True))
     ringer.next_at = [ValueError("a bug")]
-    watchdog = Watchdog(ringer, "test", Time())
+    watchdog = Watchdog(ringer, "test", FakeClock())
     watchdog.expect(0.0)
     gate.entered_sync(2)
     watchdog.dismiss()
@@ -144,20 +123,20 @@ def test_a_dismissal_wakes_it() -> None:
     """It would sleep until the next deadline, which is far away."""
     ringer = Ringer(gate := Gate(open=True))
     ringer.next_at = [1e9]
-    watchdog = Watchdog(ringer, "test", Time())
+    watchdog = Watchdog(ringer, "test", FakeClock())
     watchdog.expect(0.0)
     gate.entered_sync()
-    until_it_sleeps_until(1e9, watchdog)
+    until_sync(lambda: watchdog.wakes_at == 1e9)
     watchdog.dismiss()
     ringer.left.entered_sync()
     assert not watchdog.running
 
 
-def test_a_dismissal_while_it_looks_ends_it() -> None:
+def test_a_dismissal_while_it_looks_ends_it(gate: Gate) -> None:
     """It does not go to sleep first."""
-    ringer = Ringer(gate := Gate())
+    ringer = Ringer(gate)
     ringer.next_at = [1e9]
-    watchdog = Watchdog(ringer, "test", Time())
+    watchdog = Watchdog(ringer, "test", FakeClock())
     watchdog.expect(0.0)
     gate.entered_sync()
     watchdog.dismiss()
@@ -170,7 +149,7 @@ def test_an_idle_watchdog_ends_and_begins_anew(monkeypatch: pytest.MonkeyPatch) 
     """Where there is no deadline there is no thread, and one for the first that comes."""
     monkeypatch.setattr(watchdog_thread, "IDLE_SECONDS", 0.01)
     ringer = Ringer(gate := Gate(open=True))
-    watchdog = Watchdog(ringer, "test", Time())
+    watchdog = Watchdog(ringer, "test", FakeClock())
     for times in (1, 2):
         watchdog.expect(0.0)
         ringer.left.entered_sync(times)
@@ -183,13 +162,12 @@ def test_the_watchdog_of_a_dropped_ringer_ends() -> None:
     ringer = Ringer(gate := Gate(open=True))
     ringer.next_at = [1e9]
     left = ringer.left
-    watchdog = Watchdog(ringer, "dropped", Time())
+    watchdog = Watchdog(ringer, "dropped", FakeClock())
     watchdog.expect(0.0)
     gate.entered_sync()
-    until_it_sleeps_until(1e9, watchdog)
+    until_sync(lambda: watchdog.wakes_at == 1e9)
     (thread,) = (one for one in threading.enumerate() if one.name == "dropped")
     del ringer
-    gc.collect()
     thread.join(20.0)
     assert not thread.is_alive()
     assert (watchdog.running, left.count) == (False, 0)

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from calls import Calls, two_backends
-from scenes import LIMIT, let_pass, registry_of
+from scenes import LIMIT, let_pass, no_thread_left, registry_of, until_sync
 
 from anyload import Initializer, ModelConfig
 from anyload._load import workers as worker_threads
@@ -28,6 +28,16 @@ class Source:
 
     def thread_left(self) -> None:
         self.left.enter()
+
+
+def kept_back(monkeypatch: pytest.MonkeyPatch, workers: Workers) -> threading.Thread:
+    """Call a worker, and return its thread, which has yet to be started."""
+    threads = list[threading.Thread]()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda thread: threads.append(thread))
+        workers.call()
+    (thread,) = threads
+    return thread
 
 
 def comes_and_leaves(thread: threading.Thread, workers: Workers, source: Source) -> None:
@@ -81,48 +91,38 @@ def test_a_thread_that_finds_its_source_gone_ends(monkeypatch: pytest.MonkeyPatc
     """A worker on its way to an initializer that is dropped meanwhile does nothing and ends."""
     source = Source(gate := Gate(open=True))
     workers = Workers(source, "test")
-    threads = list[threading.Thread]()
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", lambda thread: threads.append(thread))
-        workers.call()
+    thread = kept_back(monkeypatch, workers)
     del source
-    (thread,) = threads
     thread.start()
     thread.join(30.0)
     assert (workers.count, workers.coming) == (0, False)
     assert gate.count == 0
 
 
-def test_a_worker_is_known_to_come_until_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_is_known_to_come_until_it_has_come(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever asks between a call and the thread's first step is told of it, by both figures."""
-    source = Source(Gate())
-    workers = Workers(source, "test")
-    threads = list[threading.Thread]()
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", lambda thread: threads.append(thread))
-        workers.call()
+    workers = Workers(source := Source(gate), "test")
+    thread = kept_back(monkeypatch, workers)
     assert (workers.count, workers.coming) == (1, True)
-    comes_and_leaves(threads[0], workers, source)
+    comes_and_leaves(thread, workers, source)
 
 
 def test_a_worker_that_could_not_be_started_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine has no thread left: then none is there and none is to come."""
-
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    workers = Workers(source := Source(Gate(open=True)), "test")
+    monkeypatch.setattr(threading.Thread, "start", no_thread_left)
+    workers = Workers(Source(Gate()), "test")
     with pytest.raises(RuntimeError, match="new thread"):
         workers.call()
     assert (workers.count, workers.coming) == (0, False)
-    assert source.gate.count == 0
 
 
-def test_a_thread_that_started_all_the_same_enters_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_started_all_the_same_enters_itself(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its start was interrupted, and it takes its first step after the call has given it up."""
-    source = Source(Gate())
-    workers = Workers(source, "test")
+    workers = Workers(source := Source(gate), "test")
     threads = list[threading.Thread]()
 
     def interrupted(thread: threading.Thread) -> None:
@@ -138,11 +138,12 @@ def test_a_thread_that_started_all_the_same_enters_itself(monkeypatch: pytest.Mo
 
 
 class Watched(Workers):
-    """Notes what was changed without the lock: who is there, who is idle, who is to come."""
+    """Notes what was changed without the lock."""
 
     changed: list[str] | None = None
 
-    def watch(self) -> None:
+    def __init__(self, source: Source, name: str) -> None:
+        super().__init__(source, name)
         self._idle = self._noting(list)
         self._alive = self._noting(set)
         self._called = self._noting(set)
@@ -153,8 +154,7 @@ class Watched(Workers):
         super().__setattr__(name, value)
 
     def _note(self, change: str) -> None:
-        lock: Any = getattr(self, "_lock", None)
-        if self.changed is not None and not lock._is_owned():
+        if self.changed is not None and not self._lock._is_owned():  # type: ignore[attr-defined]
             self.changed.append(change)
 
     def _noting(self, kind: Any) -> Any:
@@ -171,22 +171,28 @@ class Watched(Workers):
         return type("Noting", (kind,), {name: noting(name) for name in changes})()
 
 
-@pytest.mark.parametrize("ends", ["idle", "dismissed"])
-def test_who_is_there_changes_under_the_lock(ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ends", ["idle", "dismissed", "not started"])
+def test_who_is_there_changes_under_the_lock(
+    ends: str, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two calls, the second of which finds the worker of the first idle, and its end."""
-    source = Source(Gate(open=True))
-    workers = Watched(source, "test")
-    workers.watch()
+    workers = Watched(source := Source(gate), "test")
+    if ends == "not started":
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_thread_left)
+            with pytest.raises(RuntimeError, match="new thread"):
+                workers.call()
     workers.call()
-    source.gate.entered_sync()
-    while not workers._idle:
-        threading.Event().wait(0.001)
+    gate.let_through()
+    until_sync(lambda: bool(workers._idle))
+    workers.call()
+    gate.entered_sync(2)
+    assert workers.count == 1
     if ends == "idle":
         monkeypatch.setattr(worker_threads, "IDLE_SECONDS", 0.01)
-    workers.call()
-    source.gate.entered_sync(2)
-    if ends == "dismissed":
+    else:
         workers.dismiss()
+    gate.open()
     source.left.entered_sync()
     assert (workers.count, workers.coming) == (0, False)
     assert workers.changed == []
@@ -207,8 +213,7 @@ def test_an_interrupt_as_a_thread_starts_loses_no_thread(monkeypatch: pytest.Mon
     workers = initializer._core.workers
     with pytest.raises(KeyboardInterrupt):
         initializer.init_sync(ModelConfig("m"))
-    while not workers._idle:
-        threading.Event().wait(0.001)
+    until_sync(lambda: bool(workers._idle))
     assert initializer.init_sync(ModelConfig("m"), timeout=20.0) is not None
     threads = set(threading.enumerate()) - before
     assert (len(threads), workers.count, workers.coming) == (1, 1, False)
@@ -232,14 +237,12 @@ def test_an_interrupt_as_an_idle_worker_is_called_loses_no_worker(
     initializer = Initializer(registry_of(m=returns_at_once()))
     workers = initializer._core.workers
     initializer.init_sync(ModelConfig("m"))
-    while not workers._idle:
-        threading.Event().wait(0.001)
+    until_sync(lambda: bool(workers._idle))
     with monkeypatch.context() as patch:
         patch.setattr(Worker, "call", call)
         with pytest.raises(KeyboardInterrupt):
             initializer.init_sync(ModelConfig("m"))
-    while not workers._idle:
-        threading.Event().wait(0.001)
+    until_sync(lambda: bool(workers._idle))
     assert initializer.init_sync(ModelConfig("m"), timeout=20.0) is not None
     assert workers.count == 1
     assert initializer.close() == ()
@@ -285,8 +288,7 @@ def test_the_garbage_collector_may_call_a_worker_in_the_middle_of_a_call() -> No
     workers._idle = Collects()
     workers.call()
     source.gate.entered_sync()
-    while not workers._idle:
-        threading.Event().wait(0.001)
+    until_sync(lambda: bool(workers._idle))
     Waits()
     calling = threading.Thread(target=workers.call, daemon=True)
     calling.start()

@@ -46,13 +46,12 @@ ONE_LOOP = ["-k", "not uvloop and not trio"]
 
 NEAREST = {
     "callers": ("core", "semantics"),
-    "closing": ("closing", "core"),
-    "core": ("closing", "core", "workers"),
+    "closing": ("core",),
+    "core": ("closing", "workers"),
     "dispatch": ("core", "prefetching"),
     "flight": ("core", "phases", "semantics"),
     "flights": ("core", "limits", "phases"),
     "inside": ("nested",),
-    "lookups": ("lookups", "resolver"),
     "obstacles": ("groups",),
     "preparations": ("phases", "prepare"),
     "process": ("groups", "workers"),
@@ -62,9 +61,9 @@ NEAREST = {
     "slots": ("limits",),
     "turns": ("guard", "limits", "nested", "phases"),
     "waiters": ("loops", "semantics"),
-    "watchdog": ("watchdog", "faults", "limits"),
+    "watchdog": ("faults", "limits"),
 }
-"""Which of them come first, where they are not called like the file that is broken."""
+"""Which of them come next, after the one that is called like the file that is broken."""
 
 WARM = ("pytest", "hypothesis.stateful", "anyio.pytest_plugin", "pydantic", "trio", "yaml")
 """What takes long to import, and is the same for every mutant."""
@@ -120,8 +119,8 @@ def _noticed_by(copy: Path, broken: str, limits: Limits) -> str:
         return "simulation" if threads else "model"
     if limits.model_only:
         return ""
-    nearest = (*NEAREST.get(broken, (broken,)), "kept_apart")
-    others = sorted(OTHERS, key=lambda name: (name not in nearest, name != broken))
+    nearest = (*NEAREST.get(broken, ()), "kept_apart")
+    others = sorted(OTHERS, key=lambda name: (name != broken, name not in nearest))
     loops = [] if threads else ONE_LOOP
     tests = [*loops, *(f"tests/test_{name}.py" for name in others), *LAST]
     while noticed_by := _failing(copy, [*options, *tests], limits.seconds):

@@ -118,7 +118,7 @@ class Workers:
             self._dismissed = True
             idle, self._idle = self._idle, []
         for worker in idle:
-            # It looks for work once more, finds that it is to rest no longer, and ends.
+            # A call is all it takes: it finds nothing to do, may not rest, and ends.
             worker.call()
 
     def arrived(self, worker: Worker) -> None:
