@@ -38,6 +38,18 @@ async def test_many_callers_are_woken_in_portions(gate: Gate) -> None:
         await settled(initializer)
 
 
+async def test_one_tick_wakes_one_portion() -> None:
+    """The loop gets a turn before the next one."""
+    bell = Bell(current_token().native_token)
+    portions = [AsyncSeat(bell) for _ in range(2)]
+    for portion in portions:
+        portion.count = PER_EVENT
+        assert portion.wake()
+    bell._wake_some()
+    assert [portion.event.is_set() for portion in portions] == [True, False]
+    await portions[1].wait()
+
+
 def test_loops_and_threads_share_one_load() -> None:
     """Callers on asyncio, uvloop and trio loops and in plain threads get one and the same model."""
     gate = Gate()

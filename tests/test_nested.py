@@ -666,6 +666,24 @@ class TestPastItsLimit:
             gate.open()
             await settled(initializer)
 
+    async def test_what_has_ended_in_a_thread_is_not_held_up_by_it(self, gate: Gate) -> None:
+        """A nested load that ended in time: its model can be loaded anew, and has no limit left."""
+        site = Site()
+
+        def parent() -> None:
+            site.inner("b")
+            gate.enter()
+
+        site.module("a", parent)
+        inner = site.module("b", lambda: None)
+        priority = [{"type": "LOCAL", "timeout": LIMIT}]
+        async with site.opens(backend_priority=priority, max_abandoned_loads=0) as initializer:
+            await error_of_late(initializer, ModelConfig("a"), gate, key="a")
+            assert initializer.statistics().overdue == 1
+            assert isinstance(await site.outer("b"), inner)
+            gate.open()
+            await settled(initializer)
+
 
 class TestLoopInsideALoad:
     @pytest.mark.parametrize("backend", ["asyncio", "trio"])

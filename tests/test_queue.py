@@ -52,6 +52,16 @@ def test_many_that_left_do_not_stay() -> None:
     assert lane.size == 0
 
 
+def test_a_next_attempt_goes_ahead_of_fresh_loads() -> None:
+    """It has been in the queue before, whenever they came; what is more urgent goes first."""
+    lane = Lane(())
+    fresh, again, urgent = flight(1), flight(2), flight(3, priority=1)
+    again.requeued = True
+    for each in (fresh, again, urgent):
+        lane.push(each)
+    assert in_order(lane) == ["m3", "m2", "m1"]
+
+
 def test_a_flight_that_moves_up_counts_once() -> None:
     """A flight pushed again with a higher priority stands in the lane once, further ahead."""
     lane = Lane(())
