@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +148,57 @@ async def test_what_a_caller_gave_goes_without_the_lock(gate: Gate) -> None:
         gate.open()
         await settled(initializer)
         await until(lambda: bool(held))
+    assert held == [False]
+
+
+request: ContextVar[object] = ContextVar("request")
+
+GIVEN: dict[str, Callable[[Any, str], Any]] = {
+    "a path": lambda given, path: given,
+    "a field": lambda given, path: ModelConfig("m", path, given=given),
+    "a context": lambda given, path: [request.set(given), path][1],
+}
+
+
+@pytest.mark.parametrize("left", ["while it was looked up", "while it was loaded"])
+@pytest.mark.parametrize("how", GIVEN)
+async def test_what_a_caller_gave_goes_without_the_lock_when_all_have_left(
+    how: str, left: str, gate: Gate, tmp_path: Path
+) -> None:
+    """As with a request's session in its context: it may take its time to close."""
+    held, path = list[bool](), model_on_disk(tmp_path)
+
+    class Given:
+        def __fspath__(self) -> str:
+            return path
+
+        def __del__(self) -> None:
+            held.append(initializer._core.lock.mine())
+
+    class Waits(FakeModel):
+        @classmethod
+        def variant(cls, config: ModelConfig) -> type:
+            if left == "while it was looked up":
+                gate.enter()
+            return cls
+
+        @classmethod
+        def load(cls, config: ModelConfig, **kwargs: Any) -> FakeModel:
+            gate.enter()
+            return cls(config, {})
+
+    async def ask() -> None:
+        await initializer.init(GIVEN[how](Given(), path))
+
+    async with Initializer(registry_of(m=Waits)) as initializer:
+        async with create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await gate.entered()
+            tasks.cancel_scope.cancel()
+        del tasks
+        gate.open()
+        await settled(initializer)
+    gc.collect()  # an error leads to some of them
     assert held == [False]
 
 

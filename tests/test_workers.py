@@ -167,7 +167,7 @@ class Watched(Workers):
 
             return change
 
-        changes = {"pop", "append", "remove", "add", "discard"} & set(dir(kind))
+        changes = {"__delitem__", "append", "remove", "clear", "add", "discard"} & set(dir(kind))
         return type("Noting", (kind,), {name: noting(name) for name in changes})()
 
 
@@ -252,10 +252,9 @@ def test_an_interrupt_as_an_idle_worker_is_called_loses_no_worker(
 class Collects(list[Worker]):
     """A list of workers in the middle of whose changes the garbage collector comes by."""
 
-    def pop(self, *index: int) -> Worker:  # type: ignore[override]
-        worker = super().pop(*index)
+    def __delitem__(self, index: Any) -> None:
+        super().__delitem__(index)
         gc.collect()
-        return worker
 
     def remove(self, worker: Worker) -> None:
         super().remove(worker)

@@ -104,18 +104,12 @@ class Lock:
 
 
 class Condition:
-    """A condition with a lock of its own."""
+    """A condition whose lock is taken by itself."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, lock: Switching) -> None:
         self._machine = machine
-        self._lock = switching_lock(machine)
+        self._lock = lock
         self._waiting: deque[Fiber] = deque()
-
-    def __enter__(self) -> bool:
-        return self._lock.__enter__()
-
-    def __exit__(self, *exc: Any) -> None:
-        self._lock.__exit__(*exc)
 
     def wait(self, timeout: float | None = None) -> bool:
         fiber = self._machine.current()
@@ -130,9 +124,9 @@ class Condition:
             self._waiting.remove(fiber)
         return got
 
-    def notify(self) -> None:
-        while self._waiting and not self._machine.wake(self._waiting.popleft()):
-            pass
+    def notify_all(self) -> None:
+        while self._waiting:
+            self._machine.wake(self._waiting.popleft())
 
 
 class Thread:

@@ -136,7 +136,6 @@ class Core:
     def perform(self, todo: Todo) -> None:
         """Do what a transition decided; the lock is free."""
         self.lock.catch_up()
-        todo.dropped.clear()
         for seat in todo.wakes:
             if not seat.wake():
                 self.lose(seat)
@@ -152,6 +151,7 @@ class Core:
             self.closers.wake()
             if self.closing.unattended:
                 self.close_further()
+        todo.dropped.clear()  # after all that others wait for: what goes may take its time
         self._outbox.deliver()
 
     def close_further(self) -> None:

@@ -183,7 +183,7 @@ class Flights:
         self.raise_priority(other, flight.priority)
         self.review_nested(todo)
         flight.seats, flight.waiting = (), 0
-        self._retire(flight)
+        self._retire(flight, todo)
 
     # From one attempt to the next
 
@@ -300,7 +300,7 @@ class Flights:
         elif flight.phase == "preparing":
             self.preparations.leave(flight)
         reads = flight.phase == "resolving"
-        self._retire(flight)
+        self._retire(flight, todo)
         if reads:
             self.lookups.left(flight, todo)
         flight.failure = failure
@@ -327,7 +327,9 @@ class Flights:
         else:
             self.outbox.put(Cancelled(flight.model, now, report))
 
-    def _retire(self, flight: Flight) -> None:
+    def _retire(self, flight: Flight, todo: Todo) -> None:
+        # It leads to what its callers gave: their context, load kwargs, free fields.
+        todo.dropped += (flight, flight.context)
         flight.phase = "settled"
         flight.settled_at = self.clock()
         self.live.pop(flight, None)

@@ -382,6 +382,8 @@ def _model_of(file: str) -> str:
 
 
 def _variant(known: Implementation, config: ModelConfig, label: str) -> Implementation:
+    if known.variant is None:
+        return known  # asked in the caller's own thread, whose Ctrl-C is nobody's answer
     try:
         return known.of(config)
     except AnyloadError:

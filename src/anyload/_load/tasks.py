@@ -66,7 +66,7 @@ class LoadTask:
         assert result is not None
         del self._turn, self._result  # an error that is kept leads to the frame of run()
         self._turns.ended(turn, result, todo)
-        todo.dropped.append(turn)  # it leads to what its callers gave: load kwargs, free fields
+        todo.dropped.append(turn)  # it leads to what its callers gave
 
 
 class ReadTask:
@@ -99,6 +99,7 @@ class ReadTask:
         """Let the flight go on."""
         flight, found = self._flight, self._found
         assert found is not None
+        todo.dropped += (self._resolve, found)  # they lead to what its callers gave
         # An error that is kept leads to the frame of run().
         del self._flight, self._resolve, self._found
         self._flights.lookups.ended(flight)

@@ -16,7 +16,7 @@ class Todo:
         worker: whether a worker thread should look for something to do.
         closers: whether a close may go on, because a thread has left something.
         elsewhere: whether other initializers may go on, because a group or an import ended.
-        dropped: models to let go of: what they do when they go must not happen under the lock.
+        dropped: what to let go of: what it does when it goes must not happen under the lock.
     """
 
     __slots__ = ("closers", "dropped", "elsewhere", "wakes", "worker")

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-from .own_threads import enter_own_thread
+from .own_threads import enter_own_thread, starts_own_thread
 
 IDLE_SECONDS = 5.0
 
@@ -44,9 +44,13 @@ class Watchdog:
         self._ringer = weakref.ref(ringer)
         self._name = name
         self._clock = clock
-        self._changed = threading.Condition()
+        # Taken by itself: the condition takes it in Python, and an interrupt in the middle of that
+        # would leave it locked for ever.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._dismissed = False
-        self.running = False
+        # Which thread it is: one that was started though its start was interrupted is not.
+        self._watching: object = None
         self.wakes_at = math.inf
         weakref.finalize(ringer, self.dismiss)
 
@@ -54,53 +58,73 @@ class Watchdog:
         """See to it that the watchdog is awake at this time, on the monotonic clock."""
         # Read without the lock first. A value that is out of date means that the thread is on
         # its way to look at the alarms, and ours was there before we asked.
-        if at >= self.wakes_at:
-            return
-        with self._changed:
-            if at >= self.wakes_at or self._dismissed:
-                return
-            self.wakes_at = at
-            if self.running:
-                self._changed.notify()
-                return
-            self.running = True
+        if at < self.wakes_at:
+            self._wake_or_start(at)
+
+    @starts_own_thread
+    def _wake_or_start(self, at: float) -> None:
+        new = object()
         try:
-            threading.Thread(target=_watch, args=(self,), name=self._name, daemon=True).start()
-        except (RuntimeError, MemoryError) as error:
-            with self._changed:
-                self.running = False
-                self.wakes_at = math.inf
+            with self._lock:
+                if at >= self.wakes_at or self._dismissed:
+                    return
+                if self.running:
+                    # In this order: interrupted between the two, it looks once too often.
+                    self._changed.notify_all()
+                    self.wakes_at = at
+                    return
+                self._watching, self.wakes_at = new, at
+            arguments = (self, new)
+            threading.Thread(target=_watch, args=arguments, name=self._name, daemon=True).start()
+        except BaseException as error:
+            with self._lock:
+                if self._watching is new:
+                    self._watching, self.wakes_at = None, math.inf
+                    self._changed.notify_all()
+            if not isinstance(error, RuntimeError | MemoryError):
+                raise
             logger.warning("timeouts are late: the watchdog cannot start: %s", error)
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a thread, or one is to come."""
+        return self._watching is not None
 
     def dismiss(self) -> None:
         """End the thread."""
-        with self._changed:
+        with self._lock:
             self._dismissed = True
-            self._changed.notify()
+            self._changed.notify_all()
 
-    def sleep(self, until: float | None) -> bool:
+    def sleep(self, until: float | None, me: object) -> bool:
         """Sleep until a deadline may have passed; return False when there are none to come."""
-        with self._changed:
-            if until is not None:
-                self.wakes_at = min(self.wakes_at, until)
-            wait = self.wakes_at - self._clock()
-            if wait > 0 and not self._dismissed:
-                self._changed.wait(
-                    IDLE_SECONDS if math.isinf(wait) else min(wait, threading.TIMEOUT_MAX)
-                )
+        with self._lock:
+            if self._watching is me:
+                self._sleep(until)
+            if self._watching is not me:
+                return False
             if self._dismissed or math.isinf(self.wakes_at):
-                self.running = False
+                self._watching = None
                 return False
             # From here on, whoever sets an alarm must call again: this thread is about to look,
             # and will not see what is set after that.
             self.wakes_at = math.inf
             return True
 
+    def _sleep(self, until: float | None) -> None:
+        if until is not None:
+            self.wakes_at = min(self.wakes_at, until)
+        wait = self.wakes_at - self._clock()
+        if wait > 0 and not self._dismissed:
+            self._changed.wait(
+                IDLE_SECONDS if math.isinf(wait) else min(wait, threading.TIMEOUT_MAX)
+            )
 
-def _watch(watchdog: Watchdog) -> None:
+
+def _watch(watchdog: Watchdog, me: object) -> None:
     enter_own_thread()
     next_at: float | None = None
-    while watchdog.sleep(next_at):
+    while watchdog.sleep(next_at, me):
         next_at = _ring(watchdog)
     ringer = watchdog._ringer()
     if ringer is not None:

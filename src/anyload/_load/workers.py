@@ -7,7 +7,7 @@ import threading
 import weakref
 from typing import Protocol
 
-from .own_threads import enter_own_thread
+from .own_threads import enter_own_thread, starts_own_thread
 
 IDLE_SECONDS = 5.0
 
@@ -39,7 +39,8 @@ class Worker:
 
     def call(self) -> None:
         """Wake it up."""
-        self._parked.release()
+        with contextlib.suppress(RuntimeError):  # it was called, and has yet to come
+            self._parked.release()
 
 
 class Workers:
@@ -77,6 +78,7 @@ class Workers:
         """Whether a worker was called that has yet to look for work."""
         return bool(self._called)
 
+    @starts_own_thread
     def call(self) -> None:
         """Have one more worker look for work, an idle one if there is any.
 
@@ -89,7 +91,8 @@ class Workers:
         try:
             with self._lock:
                 if self._idle:
-                    worker = self._idle.pop()
+                    worker = self._idle[-1]  # not by pop(): it would go with an interrupt there
+                    del self._idle[-1]
                 else:
                     worker, new = Worker(), True
                     self._number += 1
@@ -106,9 +109,10 @@ class Workers:
                 if worker in self._called:
                     self._called.discard(worker)
                     self._alive.discard(worker)
-            if worker is not None and not new:
-                # It is among the idle no more, so nobody else would call it.
-                with contextlib.suppress(RuntimeError):  # it was called
+                if worker is not None and not new:
+                    # Nobody else would call it: it is among the idle no more, now at the latest.
+                    if worker in self._idle:
+                        self._idle.remove(worker)
                     worker.call()
             raise
 
@@ -116,10 +120,10 @@ class Workers:
         """End the idle workers now, and the others when they have nothing left to do."""
         with self._lock:
             self._dismissed = True
-            idle, self._idle = self._idle, []
-        for worker in idle:
-            # A call is all it takes: it finds nothing to do, may not rest, and ends.
-            worker.call()
+            for worker in self._idle:
+                # A call is all it takes: it finds nothing to do, may not rest, and ends.
+                worker.call()
+            self._idle.clear()
 
     def arrived(self, worker: Worker) -> None:
         """A worker that was called is there."""
@@ -149,6 +153,8 @@ class Workers:
         with self._lock:
             self._alive.discard(worker)
             self._called.discard(worker)
+            if worker in self._idle:  # a dismissal was interrupted
+                self._idle.remove(worker)
         source = self._source()
         if source is not None:
             source.thread_left()

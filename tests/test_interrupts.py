@@ -1,0 +1,157 @@
+"""A Ctrl-C wherever it may come as threads are called, started and sent home."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from interrupts import Interrupter, at_each_place
+from scenes import registry_of, until_sync
+from test_watchdog import Ringer
+from test_workers import Source
+
+from anyload import ClosedError, Initializer, ModelConfig
+from anyload._load import watchdog as watchdog_thread
+from anyload._load import workers as worker_threads
+from anyload._load.own_threads import on_own_thread
+from anyload._load.watchdog import Watchdog
+from anyload._load.workers import Workers
+from anyload.testing import FakeClock, Gate, at_rest, returns_at_once
+
+LOAD = str(Path(worker_threads.__file__).parent)
+
+
+def threads_named(name: str) -> int:
+    return sum(thread.name.startswith(name) for thread in threading.enumerate())
+
+
+@pytest.fixture(autouse=True)
+def nothing_helps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No thread ends because it was idle for long, and none is interrupted in a collection."""
+    monkeypatch.setattr(worker_threads, "IDLE_SECONDS", 1000.0)
+    monkeypatch.setattr(watchdog_thread, "IDLE_SECONDS", 1000.0)
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("idle", [0, 1])
+def test_calling_a_worker(idle: int) -> None:
+    """The next call has one look, and none is left behind, whether there was an idle one."""
+    for interrupt in at_each_place(worker_threads.__file__):
+        call_a_worker(idle, interrupt)
+
+
+def call_a_worker(idle: int, interrupt: Interrupter) -> None:
+    workers = Workers(source := Source(Gate(open=True)), "called")
+    if idle:
+        workers.call()
+        until_sync(lambda: bool(workers._idle))
+    interrupt(workers.call)
+    assert not on_own_thread()
+    workers.call()
+    source.gate.entered_sync(idle + 1)
+    until_sync(lambda: not workers.coming)
+    workers.dismiss()
+    until_sync(lambda: workers.count == 0)
+    until_sync(lambda: threads_named("called") == 0)
+
+
+def test_dismissing_workers() -> None:
+    """Those that were not told are told by the next."""
+    for interrupt in at_each_place(worker_threads.__file__):
+        dismiss_workers(interrupt)
+
+
+def dismiss_workers(interrupt: Interrupter) -> None:
+    workers = Workers(source := Source(Gate()), "dismissed")
+    for number in range(2):
+        workers.call()
+        source.gate.entered_sync(number + 1)
+    source.gate.open()
+    until_sync(lambda: len(workers._idle) == 2)
+    interrupt(workers.dismiss)
+    workers.dismiss()
+    until_sync(lambda: workers.count == 0)
+    assert not workers._idle
+
+
+@pytest.mark.parametrize("asleep", [False, True])
+def test_calling_the_watchdog(asleep: bool) -> None:
+    """The next deadline is not missed, and no thread is left behind."""
+    for interrupt in at_each_place(watchdog_thread.__file__):
+        call_the_watchdog(asleep, interrupt)
+
+
+def call_the_watchdog(asleep: bool, interrupt: Interrupter) -> None:
+    ringer = Ringer(Gate(open=True))
+    watchdog = Watchdog(ringer, "watches", FakeClock())
+    if asleep:
+        ringer.next_at = [1e9]
+        watchdog.expect(0.0)
+        until_sync(lambda: watchdog.wakes_at == 1e9)
+    looks = ringer.gate.count
+    interrupt(lambda: watchdog.expect(-1.0))
+    assert not on_own_thread()
+    watchdog.expect(-2.0)
+    ringer.gate.entered_sync(looks + 1)
+    watchdog.dismiss()
+    until_sync(lambda: not watchdog.running)
+    until_sync(lambda: threads_named("watches") == 0)
+
+
+def test_loading() -> None:
+    """Wherever a load was interrupted, the next one is a load, and the close after it ends."""
+    for interrupt in at_each_place(LOAD):
+        load(interrupt)
+
+
+def load(interrupt: Interrupter) -> None:
+    initializer = Initializer(registry_of(m=returns_at_once()), load_timeout=1000.0)
+    interrupt(lambda: initializer.init_sync(ModelConfig("m")))
+    assert initializer.init_sync(ModelConfig("m"), timeout=20.0) is not None
+    until_sync(lambda: at_rest(initializer.statistics()))
+    assert initializer.close() == ()
+    assert initializer.statistics().threads == 0
+
+
+def test_closing() -> None:
+    """Wherever a close was interrupted, the next one ends, and nothing is left behind."""
+    for interrupt in at_each_place(LOAD):
+        close(interrupt)
+
+
+def close(interrupt: Interrupter) -> None:
+    initializer = Initializer(registry_of(m=returns_at_once()), load_timeout=1000.0)
+    initializer.init_sync(ModelConfig("m"))
+    interrupt(initializer.close)
+    assert initializer.close() == ()
+    assert at_rest(initializer.statistics())
+    assert initializer.statistics().threads == 0
+
+
+@pytest.mark.parametrize("name", ["anyload-worker", "anyload-watchdog"])
+def test_a_close_in_the_middle_of_a_start_does_not_wait(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal's handler may close: the frame that starts the thread is below its own."""
+    initializer = Initializer(registry_of(m=returns_at_once()), load_timeout=1000.0)
+    really, closed = threading.Thread.start, list[object]()
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name.startswith(name):
+            closed.append(initializer.close())
+        really(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with suppress(ClosedError):  # or it has landed before
+            initializer.init_sync(ModelConfig("m"))
+    assert closed == [()]
+    assert initializer.close() == ()
+    assert at_rest(initializer.statistics())
+    assert initializer.statistics().threads == 0
