@@ -544,6 +544,30 @@ class TestBackendConfig:
             validate_backend_config(Picky, {}, where="w", source="s")
         assert caught.value.problems == (("w", "no"),)
 
+    @pytest.mark.parametrize("error", [KeyError("hunter2"), SystemExit("hunter2")])
+    def test_a_check_that_is_broken(self, error: BaseException) -> None:
+        """What pydantic does not take for an objection is one of the config all the same."""
+
+        class Picky(BackendConfig):
+            def model_post_init(self, context: object) -> None:
+                raise error
+
+        with pytest.raises(ConfigError) as caught:
+            validate_backend_config(Picky, {}, where="w", source="s")
+        ((where, what),) = caught.value.problems
+        assert where == "w"
+        assert what.endswith(f"Picky raised {type(error).__name__}")
+
+    def test_an_interrupt_in_a_check(self) -> None:
+        """It is the person's who starts the server."""
+
+        class Slow(BackendConfig):
+            def model_post_init(self, context: object) -> None:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            validate_backend_config(Slow, {}, where="w", source="s")
+
 
 def test_check_backend_types() -> None:
     """Each unknown type is named with its index."""

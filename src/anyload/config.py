@@ -437,6 +437,11 @@ def validate_backend_config(
             problem_at(_within(where, place), what, variable_of(place)) for place, what in wrong
         ]
         raise ConfigError(source, problems) from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # of a validator's; without its text, which may tell a secret
+        what = f"a check of {model.__qualname__} raised {type(error).__name__}"
+        raise ConfigError(source, [Problem(where, what)]) from error
 
 
 def in_our_words(make: Callable[[], T], model: type[BaseModel], *, where: str, source: str) -> T:

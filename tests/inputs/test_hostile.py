@@ -8,6 +8,7 @@ import pickle
 import sys
 import textwrap
 import traceback
+import tracemalloc
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -563,3 +564,19 @@ async def test_no_secret_is_told(caplog: pytest.LogCaptureFixture) -> None:
     seen += [everything_of(caught.value), *map(str, events), *map(repr, events)]
     assert len(events) > 5
     assert not [text for text in seen if SECRET in text]
+
+
+@pytest.mark.parametrize("name", ["x" * 4_000_000, "\\n" * 2_000_000])
+def test_a_manifest_of_one_endless_name(name: str, tmp_path: Path) -> None:
+    """It takes some times its own size, and not hundreds of times."""
+    (tmp_path / "config.yml").write_text("module_id: m\n")
+    (tmp_path / "SHA256SUMS").write_text("\\" + "0" * 64 + "  " + name)
+    given = Registry()
+    given.module("m")(FakeModel)
+    tracemalloc.start()
+    try:
+        with Initializer(given) as initializer, pytest.raises(IntegrityError):
+            initializer.init_sync(str(tmp_path))
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()

@@ -24,7 +24,7 @@ Stamp: TypeAlias = tuple[int, int, int, int, int]
 ``cp -p``, ``rsync -t`` and ``tar`` cannot set, and what a rename sets."""
 
 _LINE = re.compile(r"(\\?)([0-9a-fA-F]{64})(?: [ *](.+))?")
-_ESCAPED = re.compile(r"(?:[^\\]|\\[\\nr])+")
+_ESCAPE = re.compile(r"\\[\\nr]")
 _ESCAPES = MappingProxyType({r"\\": "\\", r"\n": "\n", r"\r": "\r"})
 """How ``sha256sum`` writes a name with such a character; the line then begins with a backslash."""
 
@@ -129,9 +129,9 @@ def _name(line: re.Match[str], alone: str) -> str:
     """
     escaped, _, name = line.groups(default="")
     if escaped:
-        if not _ESCAPED.fullmatch(name):
+        if not name or "\\" in _ESCAPE.sub("", name):
             return ""
-        name = re.sub(r"\\.", lambda found: _ESCAPES[found[0]], name)
+        name = _ESCAPE.sub(lambda found: _ESCAPES[found[0]], name)
     return (name or alone).removeprefix("./")
 
 
