@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,10 @@ from scenes import registry_of, until_sync
 from test_watchdog import Ringer
 from test_workers import Source
 
-from anyload import ClosedError, Initializer, ModelConfig
+from anyload import Initializer, ModelConfig
 from anyload._load import watchdog as watchdog_thread
 from anyload._load import workers as worker_threads
+from anyload._load.core import Core
 from anyload._load.own_threads import on_own_thread
 from anyload._load.watchdog import Watchdog
 from anyload._load.workers import Workers
@@ -134,24 +134,28 @@ def close(interrupt: Interrupter) -> None:
     assert initializer.statistics().threads == 0
 
 
-@pytest.mark.parametrize("name", ["anyload-worker", "anyload-watchdog"])
+STARTS: dict[str, Callable[[Core], None]] = {
+    "a worker": lambda core: core.workers.call(),
+    "the watchdog": lambda core: core.watchdog.expect(0.0),
+}
+
+
+@pytest.mark.parametrize("what", STARTS)
 def test_a_close_in_the_middle_of_a_start_does_not_wait(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A signal's handler may close: the frame that starts the thread is below its own."""
-    initializer = Initializer(registry_of(m=returns_at_once()), load_timeout=1000.0)
+    initializer = Initializer(registry_of(m=returns_at_once()))
     really, closed = threading.Thread.start, list[object]()
 
     def start(thread: threading.Thread) -> None:
-        if thread.name.startswith(name):
-            closed.append(initializer.close())
+        closed.append(initializer.close())
         really(thread)
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
-        with suppress(ClosedError):  # or it has landed before
-            initializer.init_sync(ModelConfig("m"))
-    assert closed == [()]
+        STARTS[what](initializer._core)
+    assert set(closed) == {()}  # the grace of a close has the watchdog started, if it was not
     assert initializer.close() == ()
     assert at_rest(initializer.statistics())
     assert initializer.statistics().threads == 0

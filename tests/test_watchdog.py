@@ -62,6 +62,34 @@ def test_a_dismissed_watchdog_starts_no_thread(monkeypatch: pytest.MonkeyPatch) 
     assert started == []
 
 
+def test_one_that_started_though_its_start_was_interrupted_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the time that it comes there is another."""
+    ringer, late = Ringer(Gate(open=True)), list[threading.Thread]()
+    ringer.next_at = [1e9]
+    watchdog = Watchdog(ringer, "test", FakeClock())
+
+    def interrupted(thread: threading.Thread) -> None:
+        late.append(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            watchdog.expect(0.0)
+    assert (watchdog.running, watchdog.wakes_at) == (False, math.inf)
+    watchdog.expect(0.0)
+    until_sync(lambda: watchdog.wakes_at == 1e9)
+    (thread,) = late
+    thread.start()
+    thread.join(20.0)
+    assert (watchdog.running, watchdog.wakes_at, ringer.gate.count) == (True, 1e9, 1)
+    watchdog.dismiss()
+    ringer.left.entered_sync(2)
+    assert not watchdog.running
+
+
 def test_a_nearer_deadline_wakes_it() -> None:
     """It sleeps until another one, which is far away; and it stays one thread."""
     ringer = Ringer(gate := Gate(open=True))

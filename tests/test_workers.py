@@ -137,6 +137,26 @@ def test_a_thread_that_started_all_the_same_enters_itself(
     comes_and_leaves(threads[0], workers, source)
 
 
+def test_a_worker_that_was_sent_home_is_not_called() -> None:
+    """It may have looked for the last time, and have yet to leave: then another comes."""
+    source = Source(Gate(open=True))
+
+    class CalledAtTheLastMoment(Workers):
+        def rest(self, worker: Worker) -> bool:
+            rests = super().rest(worker)
+            if not rests and source.gate.count == 2:
+                self.call()
+            return rests
+
+    workers = CalledAtTheLastMoment(source, "test")
+    workers.call()
+    until_sync(lambda: bool(workers._idle))
+    workers.dismiss()
+    source.gate.entered_sync(3)
+    source.left.entered_sync(2)
+    assert (workers.count, workers.coming) == (0, False)
+
+
 class Watched(Workers):
     """Notes what was changed without the lock."""
 

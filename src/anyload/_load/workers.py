@@ -109,11 +109,8 @@ class Workers:
                 if worker in self._called:
                     self._called.discard(worker)
                     self._alive.discard(worker)
-                if worker is not None and not new:
-                    # Nobody else would call it: it is among the idle no more, now at the latest.
-                    if worker in self._idle:
-                        self._idle.remove(worker)
-                    worker.call()
+            if worker is not None and not new:
+                worker.call()  # it is among the idle no more, so nobody else would
             raise
 
     def dismiss(self) -> None:
@@ -130,6 +127,8 @@ class Workers:
         with self._lock:
             self._alive.add(worker)
             self._called.discard(worker)
+            if worker in self._idle:  # what has called it was interrupted
+                self._idle.remove(worker)
 
     def rest(self, worker: Worker) -> bool:
         """Put a worker among the idle; return False if it is not needed any more."""
@@ -153,8 +152,6 @@ class Workers:
         with self._lock:
             self._alive.discard(worker)
             self._called.discard(worker)
-            if worker in self._idle:  # a dismissal was interrupted
-                self._idle.remove(worker)
         source = self._source()
         if source is not None:
             source.thread_left()
