@@ -356,6 +356,21 @@ class TestLoadTimeout:
             gate.open()
             await settled(initializer)
 
+    async def test_of_a_load_that_nobody_waits_for(self, gate: Gate) -> None:
+        """It takes the thread off the slot; the load was cancelled and has not failed."""
+        registry = Registry()
+        registry.module("m")(waits_at(gate))
+        async with Initializer(registry, load_timeout=LIMIT) as initializer:
+            async with create_task_group() as tasks:
+                caller = Caller(tasks, initializer, ModelConfig("m"))
+                await gate.entered()
+                await caller.cancel()
+            let_pass(initializer, 2 * LIMIT)
+            statistics = initializer.statistics()
+            assert (statistics.abandoned, statistics.cancelled, statistics.failed) == (1, 1, 0)
+            gate.open()
+            await settled(initializer)
+
 
 class TestOverdue:
     async def test_at_the_cap(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio import create_task_group
-from calls import Calls, does, error_of, two_backends
+from calls import Calls, arrived, does, error_of, two_backends
 from scenes import LIMIT, Caller, error_of_late, let_pass, model_on_disk, registry_of
 from test_lingering import lingering, told_to_stop
 
@@ -28,6 +28,7 @@ from anyload import (
     check_cancelled,
 )
 from anyload._load.inside import Inside
+from anyload.events import Discarded, Event
 from anyload.testing import (
     FakeModel,
     Gate,
@@ -282,6 +283,22 @@ class TestInline:
             error = await calls.result("outer")
             assert isinstance(error.__cause__, ClosedError | LoadCancelled)
             await settled(outer)
+
+    async def test_lands_after_its_initializer_was_cut(self, gate: Gate) -> None:
+        """Its model is discarded, and who listens is told why."""
+        events = list[Event]()
+        inner = Initializer(registry_of(m=waits_at(gate)), hooks=[events.append])
+        outer = Initializer(registry_of(o=does(lambda config: inner.init_sync(ModelConfig("m")))))
+        async with outer, create_task_group() as tasks:
+            calls = Calls(tasks)
+            calls.start("outer", outer, ModelConfig("o"))
+            await gate.entered()
+            await inner.aclose(grace=0)
+            gate.open()
+            assert isinstance(await calls.result("outer"), LoadError)
+            await settled(outer)
+        discarded = await arrived(Discarded, events)
+        assert discarded.reason == "its initializer was closed"
 
     async def test_takes_over_a_queued_flight(self) -> None:
         """A load that is queued runs at once when the load on the only slot asks for it."""

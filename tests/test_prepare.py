@@ -181,6 +181,36 @@ class TestPrepare:
             gate.open()
             await settled(initializer)
 
+    async def test_begun_before_its_initializer_has_heard(
+        self, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What hung in another initializer has ended; what runs now has a limit of its own."""
+        running = Gate()
+        registry = registry_of(
+            hung=prepares(gate.enter, "sick"),
+            same=prepares(running.enter, "sick"),
+            free=returns_at_once(),
+        )
+        async with (
+            Initializer(registry, prepare_timeout=LIMIT) as other,
+            Initializer(registry, prepare_timeout=LIMIT) as initializer,
+            create_task_group() as tasks,
+        ):
+            await error_of_late(other, ModelConfig("hung"), gate)
+            calls = Calls(tasks)
+            calls.start("same", initializer, ModelConfig("same"))
+            await until(lambda: initializer.statistics().preparing == 1)
+            monkeypatch.setattr(initializer._core, "reconsider", lambda: None)
+            gate.open()
+            await settled(other)
+            await initializer.init(ModelConfig("free"))
+            await running.entered()
+            let_pass(initializer, 2 * LIMIT)
+            late = await calls.result("same")
+            assert "cannot begin" not in late.attempts[0].reason
+            running.open()
+            await settled(initializer)
+
     async def test_joined_while_it_runs(self, gate: Gate) -> None:
         """A load that comes while its module prepares waits for that, and no second one runs."""
         registry = registry_of(m=prepares(gate.enter))
