@@ -45,6 +45,16 @@ class Guarded(Exception):
         raise AttributeError(f"cannot set {name}")
 
 
+class Exits(Exception):
+    """An error that ends whoever looks at it."""
+
+    def __init__(self, kind: type[BaseException]) -> None:
+        self._kind = kind
+
+    def __reduce__(self) -> Any:
+        raise self._kind
+
+
 def raised(error: BaseException) -> BaseException:
     """Return an error that was raised while another was handled."""
     try:
@@ -122,3 +132,11 @@ def test_who_keeps_an_error_keeps_nothing_else_of_its_load(tmp_path: Path, packe
     del thing
     assert isinstance(cause, ValueError)
     assert kept() is None
+
+
+def test_one_that_ends_whoever_copies_it_is_the_same_for_all() -> None:
+    """Only a Ctrl-C, which comes to the caller at hand, gets out."""
+    error = Exits(SystemExit)
+    assert anew(error) is error
+    with pytest.raises(KeyboardInterrupt):
+        anew(Exits(KeyboardInterrupt))

@@ -84,7 +84,9 @@ def anew(error: Raised) -> Raised:
         fresh = copy.copy(error)
         if type(fresh) is not type(error) or str(fresh) != str(error):
             return error
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # SystemExit of an odd class
         return error
     if hasattr(fresh, "__notes__"):
         put(fresh, "__notes__", list(fresh.__notes__))
