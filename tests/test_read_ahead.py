@@ -72,12 +72,24 @@ def test_what_the_system_really_says(tmp_path: Path) -> None:
     assert read_ahead([str(path)], always) == 0
 
 
+def test_no_more_than_memory_holds(
+    tmp_path: Path, cached: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file may be larger than was known when room was made for it, and full of holes."""
+    cached(lambda place: False)
+    path = tmp_path / "weights"
+    path.write_bytes(b"")
+    os.truncate(path, 1 << 40)
+    monkeypatch.setattr(module, "free_memory", lambda: CHUNK + 5)
+    assert read_ahead([str(path)], always) == CHUNK + 5
+
+
 def test_nobody_wants_it_any_more(tmp_path: Path, cached: Callable[..., None]) -> None:
-    """It is asked before each portion."""
+    """It is asked before each portion is looked at, and before each is read."""
     cached(lambda place: False)
     path = tmp_path / "weights"
     path.write_bytes(bytes(3 * CHUNK))
-    answers = iter([True, True, False])
+    answers = iter([*3 * [True], True, True, False])
     assert read_ahead([str(path)], lambda: next(answers)) == 2 * CHUNK
 
 

@@ -32,7 +32,7 @@ def read_ahead(paths: Iterable[str], wanted: Callable[[], bool]) -> int:
 
     Args:
         paths: the files, in the order in which they will be read.
-        wanted: asked before each portion of 8 MiB whether to go on.
+        wanted: asked before each portion of 8 MiB is looked at or read whether to go on.
 
     Returns:
         The bytes read.
@@ -52,11 +52,12 @@ def read_ahead(paths: Iterable[str], wanted: Callable[[], bool]) -> int:
 
 
 def _fill(descriptor: int, nowhere: int, wanted: Callable[[], bool]) -> int:
-    total, size = 0, os.fstat(descriptor).st_size
+    # What memory cannot hold would push out what was read before it; and a file may have grown.
+    total, size = 0, min(os.fstat(descriptor).st_size, free_memory())
     chunks = [(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)]
     # All are looked at first: what the kernel itself reads ahead of us would be found as we go, and
     # stepping over it is a jump to the kernel, which then reads in small pieces.
-    for start, end in [chunk for chunk in chunks if not _cached(descriptor, *chunk)]:
+    for start, end in [one for one in chunks if wanted() and not _cached(descriptor, *one)]:
         at = start
         while at < end:
             # Into /dev/null: the kernel reads the pages and copies none of them.
