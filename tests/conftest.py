@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -30,3 +32,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """The event loop and its options, as anyio's plug-in takes them."""
     backend: tuple[str, dict[str, Any]] = request.param
     return backend
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """What the test leaves as garbage is there until the test has it collected."""
+    gc.disable()
+    yield
+    gc.enable()

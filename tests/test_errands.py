@@ -160,6 +160,7 @@ GIVEN: dict[str, Callable[[Any, str], Any]] = {
 }
 
 
+@pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize("left", ["while it was looked up", "while it was loaded"])
 @pytest.mark.parametrize("how", GIVEN)
 async def test_what_a_caller_gave_goes_without_the_lock_when_all_have_left(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextvars import Context, copy_context
 from pathlib import Path
 
 import pytest
@@ -30,13 +30,10 @@ def threads_named(name: str) -> int:
 
 
 @pytest.fixture(autouse=True)
-def nothing_helps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_helps(no_collection: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """No thread ends because it was idle for long, and none is interrupted in a collection."""
     monkeypatch.setattr(worker_threads, "IDLE_SECONDS", 1000.0)
     monkeypatch.setattr(watchdog_thread, "IDLE_SECONDS", 1000.0)
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.parametrize("idle", [0, 1])
@@ -146,15 +143,18 @@ def test_a_close_in_the_middle_of_a_start_does_not_wait(
 ) -> None:
     """A signal's handler may close: the frame that starts the thread is below its own."""
     initializer = Initializer(registry_of(m=returns_at_once()))
-    really, closed = threading.Thread.start, list[object]()
+    really, closed, contexts = threading.Thread.start, list[object](), list[Context]()
 
     def start(thread: threading.Thread) -> None:
         closed.append(initializer.close())
+        contexts.append(copy_context())
         really(thread)
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
         STARTS[what](initializer._core)
+    # A task that such a handler makes may wait.
+    assert not contexts[0].run(on_own_thread)
     assert set(closed) == {()}  # the grace of a close has the watchdog started, if it was not
     assert initializer.close() == ()
     assert at_rest(initializer.statistics())

@@ -235,7 +235,7 @@ class PlayedLookups:
 
     def take(self) -> Any:
         with self.process.lock:
-            return self.lookups.take()
+            return self.lookups.take(Todo())
 
     def ended(self, asked: Any) -> None:
         with self.process.lock:

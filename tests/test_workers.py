@@ -2,7 +2,6 @@
 
 import gc
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -279,14 +278,6 @@ class Collects(list[Worker]):
     def remove(self, worker: Worker) -> None:
         super().remove(worker)
         gc.collect()
-
-
-@pytest.fixture
-def no_collection() -> Iterator[None]:
-    """What the test leaves as garbage is there until the test has it collected."""
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("no_collection")

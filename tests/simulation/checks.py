@@ -13,6 +13,7 @@ from anyload._load.lookups import MOST_READERS
 from anyload._load.process import Process
 from anyload._load.releases import Release
 from anyload._load.requests import NameSeat
+from anyload._load.todo import Todo
 from anyload.events import Failed, Loaded
 from anyload.testing import at_rest
 
@@ -177,7 +178,7 @@ class Checks(Onlooker):
         slots = flights.slots
         self.expect(not (slots.overdue and slots.may_abandon), f"I9: {home} keeps what is overdue")
         self.expect(not core.turns.handed_over, f"I7: nobody takes what was handed over in {home}")
-        idle = flights.lookups._first() is not None and not flights.lookups.readers
+        idle = flights.lookups._first(Todo()) is not None and not flights.lookups.readers
         self.expect(not idle, f"I7: nobody reads the models of {home}")
         preparations = flights.preparations
         begin = [each.what for each in preparations.queued if preparations.may_begin(each)]
@@ -191,7 +192,7 @@ class Checks(Onlooker):
     def _all_readers_come(self, home: str, core: Core) -> None:
         lookups = core.flights.lookups
         looked_after = lookups.watched or len(lookups.readers) >= MOST_READERS
-        slow = lookups._first() is not None and not looked_after
+        slow = lookups._first(Todo()) is not None and not looked_after
         self.expect(not slow, f"I7: {home} has a slow reader, and nobody calls another")
 
     def _the_close_goes_on(self, home: str, core: Core) -> None:

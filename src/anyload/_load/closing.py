@@ -107,8 +107,7 @@ class Closing:
         # First: what runs inside a load of another initializer is not ours to abandon.
         if self._turns.out_of_grace:
             return True
-        # Not by a generator: under coverage's trace function a Ctrl-C that came as one was left
-        # half-way was swallowed, once, and who waits for a close asks this at every change.
+        # No generator: a Ctrl-C that comes as one is left half-way can be swallowed.
         if {turn.phase for turn in self._turns.live} - {"abandoned"}:
             return False
         flights = self._flights

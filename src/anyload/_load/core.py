@@ -151,7 +151,7 @@ class Core:
             self.closers.wake()
             if self.closing.unattended:
                 self.close_further()
-        todo.dropped.clear()  # after all that others wait for: what goes may take its time
+        todo.dropped.clear()  # after the wakes: what goes may take its time
         self._outbox.deliver()
 
     def close_further(self) -> None:

@@ -52,7 +52,7 @@ class Dispatch:
             self._turns.promote(todo)
         if self._process.restoring is not None:
             # Nobody's code begins until things are put back.
-            return self._read()
+            return self._read(todo)
         task = self._errand(thread_id, todo) if self._errands else None
         return task or self._load(thread_id) or self._prefetch()
 
@@ -61,7 +61,7 @@ class Dispatch:
             self._handed_over(thread_id, todo)
             or self._prepare(thread_id)
             or self._release(thread_id)
-            or self._read()
+            or self._read(todo)
             or self._stop()
         )
 
@@ -74,6 +74,7 @@ class Dispatch:
             # All callers left, or a limit passed, or the initializer was closed, before a thread
             # came to it: it never starts.
             self._turns.ended(turn, Result("cancelled", reason="nobody waits for it"), todo)
+            todo.dropped.append(turn)
         return None
 
     def _prepare(self, thread_id: int) -> Task | None:
@@ -92,8 +93,8 @@ class Dispatch:
         releases.began(release, thread_id)
         return ReleaseTask(release, releases)
 
-    def _read(self) -> Task | None:
-        flight = self._flights.lookups.take()
+    def _read(self, todo: Todo) -> Task | None:
+        flight = self._flights.lookups.take(todo)
         return None if flight is None else ReadTask(flight, self._flights)
 
     def _stop(self) -> Task | None:

@@ -60,10 +60,10 @@ class Lookups:
         if flight in self.running and self.queued:
             todo.worker = True
 
-    def take(self) -> Flight | None:
+    def take(self, todo: Todo) -> Flight | None:
         """Return a model to be looked up by this thread, None if there is nothing to do for it."""
         assert self._process.lock.mine()
-        flight = self._first()
+        flight = self._first(todo)
         if flight is None:
             self._most = 1
             return None
@@ -85,13 +85,14 @@ class Lookups:
         assert self._process.lock.mine()
         self.running.pop(flight, None)
 
-    def _first(self) -> Flight | None:
+    def _first(self, todo: Todo) -> Flight | None:
         while self.queued and self.queued[0].phase == "settled":
-            self.queued.popleft()
+            todo.dropped.append(self.queued.popleft())
         taken = {flight.reads for flight in self.running if flight.phase == "settled"} - {None}
         if not taken:
             return self.queued[0] if self.queued else None
         # The first may stay there for long, and those behind it that have ended are not to.
+        todo.dropped += self.queued
         self.queued = deque(flight for flight in self.queued if flight.phase != "settled")
         return next((flight for flight in self.queued if flight.reads not in taken), None)
 
@@ -102,7 +103,7 @@ class Lookups:
     def _looked_at(self, before: frozenset[Flight], todo: Todo) -> None:
         self.watched = False
         readers = self.readers
-        if self._first() is None:
+        if self._first(todo) is None:
             return  # whoever comes back takes what is left
         if readers and before.isdisjoint(readers):
             # Those have come back, but one of the others may not.

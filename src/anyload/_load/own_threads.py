@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
@@ -10,6 +11,15 @@ from typing import ParamSpec
 P = ParamSpec("P")
 
 _own: ContextVar[bool] = ContextVar("anyload.own_thread", default=False)
+
+
+class _Starting(threading.local):
+    """Whether a thread is in the middle of a start; a task that a handler makes there is not."""
+
+    yes = False
+
+
+_starting = _Starting()
 
 
 def enter_own_thread() -> None:
@@ -31,16 +41,16 @@ def starts_own_thread(start: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(start)
     def marked(*args: P.args, **kwargs: P.kwargs) -> None:
-        before = _own.get()
+        before = _starting.yes
         try:
-            _own.set(True)
+            _starting.yes = True
             start(*args, **kwargs)
         finally:
-            _own.set(before)
+            _starting.yes = before
 
     return marked
 
 
 def on_own_thread() -> bool:
     """Return whether this code runs on such a thread, outside of any load, or as if it did."""
-    return _own.get()
+    return _own.get() or _starting.yes

@@ -383,7 +383,7 @@ def _model_of(file: str) -> str:
 
 def _variant(known: Implementation, config: ModelConfig, label: str) -> Implementation:
     if known.variant is None:
-        return known  # asked in the caller's own thread, whose Ctrl-C is nobody's answer
+        return known  # outside of the try: a Ctrl-C in the caller's thread is no ConfigError
     try:
         return known.of(config)
     except AnyloadError:

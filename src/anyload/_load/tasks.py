@@ -99,7 +99,7 @@ class ReadTask:
         """Let the flight go on."""
         flight, found = self._flight, self._found
         assert found is not None
-        todo.dropped += (self._resolve, found)  # they lead to what its callers gave
+        todo.dropped += (flight, self._resolve, found)  # they lead to what its callers gave
         # An error that is kept leads to the frame of run().
         del self._flight, self._resolve, self._found
         self._flights.lookups.ended(flight)

@@ -49,7 +49,7 @@ class Watchdog:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._dismissed = False
-        # Which thread it is: one that was started though its start was interrupted is not.
+        # The thread that watches; one whose start was interrupted may come too, and leaves.
         self._watching: object = None
         self.wakes_at = math.inf
         weakref.finalize(ringer, self.dismiss)
@@ -69,13 +69,14 @@ class Watchdog:
                 if at >= self.wakes_at or self._dismissed:
                     return
                 if self.running:
-                    # In this order: interrupted between the two, it looks once too often.
+                    # First: interrupted after this, it wakes for nothing. And all, as a notify that
+                    # is interrupted may leave somebody who would use up the next one.
                     self._changed.notify_all()
-                    self.wakes_at = at
+                    # A finalizer or a signal's handler in there may have asked for less.
+                    self.wakes_at = min(self.wakes_at, at)
                     return
                 self._watching, self.wakes_at = new, at
-            arguments = (self, new)
-            threading.Thread(target=_watch, args=arguments, name=self._name, daemon=True).start()
+            threading.Thread(target=_watch, args=(self, new), name=self._name, daemon=True).start()
         except BaseException as error:
             with self._lock:
                 if self._watching is new:

@@ -110,7 +110,7 @@ class Workers:
                     self._called.discard(worker)
                     self._alive.discard(worker)
             if worker is not None and not new:
-                worker.call()  # it is among the idle no more, so nobody else would
+                worker.call()  # nobody else may: it is among the idle no more
             raise
 
     def dismiss(self) -> None:
