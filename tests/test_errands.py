@@ -15,7 +15,9 @@ from calls import error_of
 from scenes import LIMIT, Caller, let_pass, model_on_disk, registry_of
 
 from anyload import Backend, Initializer, LoadError, ModelConfig, ReentrantLoadError, Registry
-from anyload.testing import FakeModel, Gate, returns_at_once, settled, until
+from anyload._load.core import Core
+from anyload._load.todo import Todo
+from anyload.testing import FakeModel, Gate, returns_at_once, settled, until, waits_at
 
 OTHER = ModelConfig("other")
 
@@ -201,6 +203,30 @@ async def test_what_a_caller_gave_goes_without_the_lock_when_all_have_left(
         await settled(initializer)
     gc.collect()  # an error leads to some of them
     assert held == [False]
+
+
+async def test_a_flight_that_has_ended_is_let_go_of_without_the_lock(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the context of who began it, whoever else holds them, or no longer does."""
+    dropped, perform = list[Any](), Core.perform
+
+    def noting(core: Core, todo: Todo) -> None:
+        dropped.extend(todo.dropped)
+        perform(core, todo)
+
+    monkeypatch.setattr(Core, "perform", noting)
+    async with Initializer(registry_of(m=waits_at(gate))) as initializer:
+        async with create_task_group() as tasks:
+            caller = Caller(tasks, initializer, ModelConfig("m"))
+            await gate.entered()
+            (flight,) = initializer._core.flights.live
+            context = flight.context
+            gate.open()
+            await caller.result()
+        await settled(initializer)
+    assert flight in dropped
+    assert context in dropped
 
 
 @pytest.mark.parametrize(

@@ -106,29 +106,6 @@ def test_a_nearer_deadline_wakes_it() -> None:
     assert not watchdog.running
 
 
-def test_a_deadline_may_come_up_as_another_wakes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the garbage collector closes in the middle of that, for example, sets a nearer one."""
-    ringer = Ringer(gate := Gate(open=True))
-    ringer.next_at = [1e9]
-    watchdog = Watchdog(ringer, "test", time := FakeClock())
-    watchdog.expect(0.0)
-    until_sync(lambda: watchdog.wakes_at == 1e9)
-    notify_all = watchdog._changed.notify_all
-
-    def collects() -> None:
-        notify_all()
-        monkeypatch.undo()
-        watchdog.expect(-1.0)
-
-    monkeypatch.setattr(watchdog._changed, "notify_all", collects)
-    watchdog.expect(1e8)
-    gate.entered_sync(2)
-    assert time.now == 0.0
-    watchdog.dismiss()
-    ringer.left.entered_sync()
-    assert not watchdog.running
-
-
 def test_a_deadline_that_comes_up_while_it_looks_is_not_missed(gate: Gate) -> None:
     """It may have been set after the look, and before the watchdog sleeps until the next one."""
     ringer = Ringer(gate)

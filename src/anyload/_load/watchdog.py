@@ -69,11 +69,10 @@ class Watchdog:
                 if at >= self.wakes_at or self._dismissed:
                     return
                 if self.running:
-                    # First: interrupted after this, it wakes for nothing. And all, as a notify that
+                    # First: interrupted after this, it looks for nothing. And all, as a notify that
                     # is interrupted may leave somebody who would use up the next one.
                     self._changed.notify_all()
-                    # A finalizer or a signal's handler in there may have asked for less.
-                    self.wakes_at = min(self.wakes_at, at)
+                    self.wakes_at = at
                     return
                 self._watching, self.wakes_at = new, at
             threading.Thread(target=_watch, args=(self, new), name=self._name, daemon=True).start()
