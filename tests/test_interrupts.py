@@ -59,7 +59,7 @@ def call_a_worker(idle: int, interrupt: Interrupter) -> None:
 
 
 def test_dismissing_workers() -> None:
-    """Those that were not told are told by the next."""
+    """Those that were told leave and are called no more, and the next tells the others."""
     for interrupt in at_each_place(worker_threads.__file__):
         dismiss_workers(interrupt)
 
@@ -72,6 +72,9 @@ def dismiss_workers(interrupt: Interrupter) -> None:
     source.gate.open()
     until_sync(lambda: len(workers._idle) == 2)
     interrupt(workers.dismiss)
+    until_sync(lambda: workers.count == len(workers._idle))
+    workers.call()
+    until_sync(lambda: not workers.coming)
     workers.dismiss()
     until_sync(lambda: workers.count == 0)
     assert not workers._idle
