@@ -148,10 +148,10 @@ def test_a_tar_of_one_enormous_hole(tmp_path: Path) -> None:
     assert "max_ratio" in str(refused(archive))
 
 
-def entries(count: int) -> bytes:
+def entries(count: int, extra: bytes = b"") -> bytes:
     """Return the table of contents of a zip archive that has nothing else."""
-    entry = struct.pack("<4s4B4H3L5H2L", b"PK\1\2", 20, 0, 20, 0, *[0] * 14) + b"x"
-    entry = entry[:28] + struct.pack("<H", 1) + entry[30:]
+    entry = struct.pack("<4s4B4H3L5H2L", b"PK\1\2", 20, 0, 20, 0, *[0] * 14) + b"x" + extra
+    entry = entry[:28] + struct.pack("<2H", 1, len(extra)) + entry[32:]
     table = entry * count
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, len(table), 0, 0)
     return table + end
@@ -188,6 +188,10 @@ ZIPS: dict[str, tuple[str, Callable[[Path], object]]] = {
         lambda path: path.write_bytes(entries(340_000)),
     ),
     "400,000 entries": ("at most 16777216", lambda path: path.write_bytes(entries(400_000))),
+    "a million extra fields": (
+        "its table of contents has 4258800 bytes of extra fields: at most 1048576",
+        lambda path: path.write_bytes(entries(65, struct.pack("<2H", 0xCAFE, 0) * 16_380)),
+    ),
     "no entries but a table of a gigabyte": (
         "broken",
         lambda path: path.write_bytes(entries(1)[:-10] + struct.pack("<2LH", 2**30, 0, 0)),
