@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
@@ -13,13 +12,16 @@ P = ParamSpec("P")
 _own: ContextVar[bool] = ContextVar("anyload.own_thread", default=False)
 
 
-class _Starting(threading.local):
-    """Whether a thread is in the middle of a start; a task that a handler makes there is not."""
+class _Start:
+    """The start of such a thread; a task that a handler makes in the middle outlives it."""
 
-    yes = False
+    __slots__ = ("over",)
+
+    def __init__(self) -> None:
+        self.over = False
 
 
-_starting = _Starting()
+_start: ContextVar[_Start | None] = ContextVar("anyload.start", default=None)
 
 
 def enter_own_thread() -> None:
@@ -41,16 +43,18 @@ def starts_own_thread(start: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(start)
     def marked(*args: P.args, **kwargs: P.kwargs) -> None:
-        before = _starting.yes
+        before, this = _start.get(), _Start()
         try:
-            _starting.yes = True
+            _start.set(this)
             start(*args, **kwargs)
         finally:
-            _starting.yes = before
+            this.over = True
+            _start.set(before)
 
     return marked
 
 
 def on_own_thread() -> bool:
     """Return whether this code runs on such a thread, outside of any load, or as if it did."""
-    return _own.get() or _starting.yes
+    start = _start.get()
+    return _own.get() or (start is not None and not start.over)

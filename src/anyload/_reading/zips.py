@@ -16,8 +16,8 @@ LONGEST_READ = 16 * 1024 * 1024
 """The most bytes of a table of contents: more than 10,000 members with long names need."""
 
 LONGEST_EXTRAS = 1024 * 1024
-"""The most bytes of extra fields in it: two or three for each of 10,000 members. They are taken apart
-in Python, and a million of the smallest take seconds."""
+"""The most bytes of extra fields in it: two or three for each of 10,000 members. They are taken
+apart in Python, and a million of the smallest take seconds."""
 
 ENTRY = b"PK\1\2"
 """What each entry of a table of contents begins with."""
