@@ -9,7 +9,7 @@ from played_loads import World, skipped_all
 
 from anyload._keeping.left_out import LeftOut
 from anyload._keeping.records import Version
-from anyload.errors import MemoryBudgetError, ModelNotFoundError, ModelUnavailableError
+from anyload.errors import ClosedError, MemoryBudgetError, ModelNotFoundError, ModelUnavailableError
 
 
 def world(cpu: int = 10, **options: Any) -> World:
@@ -218,6 +218,34 @@ class TestUpgrades:
         assert not w.loads.queued
         w.pass_time(50.0)
         assert w.order("a").purpose == "upgrade"
+
+    def test_a_swap_that_cannot_begin(self) -> None:
+        """It has taken the place of an upgrade, which comes again later."""
+        w = world()
+        version = came_up(w, "a", 1)
+        w.loads.refusing = 1
+        with pytest.raises(ClosedError):
+            w.swap("a")
+        assert version.entry.current is version
+        assert version.entry.incoming is None
+        w.check()
+        w.pass_time(50.0)
+        assert w.order("a").purpose == "upgrade"
+
+    def test_a_swap_to_what_wants_none(self) -> None:
+        """While it is on, and where it fails, what serves is not looked at any more."""
+        w = world(recreate=False)
+        version = came_up(w, "a", 1, failed=False)
+        w.swap("a", upgrade=False)
+        w.pass_time(50.0)
+        assert version.probe is not None
+        assert version.probe.ring is None
+        assert w.start(w.order("a"))
+        w.fail(w.order("a"))
+        w.check()
+        w.pass_time(1000.0)
+        assert version.entry.current is version
+        assert not w.loads.queued
 
     def test_a_swap_that_is_on(self) -> None:
         """A look for a better backend waits until no other version is on its way."""

@@ -208,7 +208,11 @@ class Keeper:
         if entry.current.order is None and entry.current not in self._house.tables.active:
             entry.current = version
             return
-        self._wishes.order(version, 0, "swap", todo)
+        try:
+            self._wishes.order(version, 0, "swap", todo)
+        except BaseException:
+            self._switching.look_later(entry.current)  # the upgrade under way has been given up
+            raise
         entry.incoming = version  # last: what cannot begin is not to come
 
     def _take_over(self, version: Version, reason: str, todo: Todo) -> None:

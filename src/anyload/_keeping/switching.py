@@ -69,11 +69,11 @@ class Switching:
     def _look(self, version: Version, todo: Todo) -> None:
         """Load what serves on a better backend too, if one may be tried and nothing else is on."""
         entry = version.entry
-        assert self._improvable(version)  # else it would not be looked at any more
+        wanted = self._improvable(version)  # not any more, if a swap to what wants none is on
         left_out = entry.left_out.at(self._house.clock())
         may_try = any(place not in left_out for place in range(version.place))
         # Where a load hangs for good, each try would leave one more thread behind.
-        if entry.incoming is not None or entry.threads or not may_try:
+        if not wanted or entry.incoming is not None or entry.threads or not may_try:
             self.look_later(version)
         else:
             better, priority = entry.again(version), entry.kept.priority + PRELOAD_PRIORITY
