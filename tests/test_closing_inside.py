@@ -73,6 +73,7 @@ async def test_by_a_hook_on_a_worker(how: str, gate: Gate) -> None:
             await gate.entered()
             await caller.cancel()
         gate.open()
+        await until(lambda: bool(told))  # who asks for statistics may hand events out, here
         await gone(initializer)
     assert told == [()]
     assert backend.stopped == 1
