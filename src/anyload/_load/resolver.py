@@ -382,11 +382,9 @@ def _model_of(file: str) -> str:
 
 
 def _variant(known: Implementation, config: ModelConfig, label: str) -> Implementation:
-    if known.variant is None:
-        return known  # outside of the try: a Ctrl-C in the caller's thread is no ConfigError
     try:
         return known.of(config)
-    except AnyloadError:
+    except (AnyloadError, KeyboardInterrupt):  # a Ctrl-C in the caller's thread is no ConfigError
         raise
     except BaseException as error:  # not even a SystemExit is to pass for something else
         what = f"variant() of {known.name} raised {describe(error)}"
