@@ -20,8 +20,8 @@ def at_each_place(path: str) -> Iterator[Interrupter]:
 class Interrupter:
     """Runs a call with an interrupt in the middle.
 
-    CPython runs the handlers of signals where a call has just come back and where a function
-    begins; so does what profiles it. (At the end of each turn of a loop as well.)
+    CPython runs the handlers of signals where a function begins and where a call has just come
+    back, and there it calls a profiler too. (It also does at the end of each turn of a loop.)
 
     Args:
         path: the file, or the directory of the files, whose places count.

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any
 
 import anyio
+import pytest
 from anyio import CancelScope, Event, create_task_group
 from anyio.abc import TaskGroup
 from calls import Calls, two_backends
@@ -20,6 +21,24 @@ from anyload.testing import Gate, until
 def no_thread_left(thread: threading.Thread) -> None:
     """What `threading.Thread.start` does on a machine that has no thread left."""
     raise RuntimeError("can't start new thread")
+
+
+def start_interrupted(
+    monkeypatch: pytest.MonkeyPatch, call: Callable[[], object]
+) -> threading.Thread:
+    """Interrupt a call as it starts a thread, and return the thread, which has yet to start."""
+    threads = list[threading.Thread]()
+
+    def interrupted(thread: threading.Thread) -> None:
+        threads.append(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            call()
+    (thread,) = threads
+    return thread
 
 
 def until_sync(condition: Callable[[], bool]) -> None:

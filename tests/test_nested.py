@@ -79,6 +79,20 @@ class Site:
         return await self.initializer.init(ModelConfig(name), key=name)
 
 
+async def cut_inside_another(inner: Initializer, gate: Gate) -> Any:
+    """Close an initializer under its load inside another's, and return what came of that one."""
+    outer = Initializer(registry_of(o=does(lambda config: inner.init_sync(ModelConfig("m")))))
+    async with outer, create_task_group() as tasks:
+        calls = Calls(tasks)
+        calls.start("outer", outer, ModelConfig("o"))
+        await gate.entered()
+        await inner.aclose(grace=0)
+        gate.open()
+        result = await calls.result("outer")
+        await settled(outer)
+    return result
+
+
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What a load inside another saw of the one it waits for, each time that it looked."""
@@ -273,30 +287,14 @@ class TestInline:
             raise ValueError("too late to matter")
 
         inner = Initializer(registry_of(m=does(fail)))
-        outer = Initializer(registry_of(o=does(lambda config: inner.init_sync(ModelConfig("m")))))
-        async with outer, create_task_group() as tasks:
-            calls = Calls(tasks)
-            calls.start("outer", outer, ModelConfig("o"))
-            await gate.entered()
-            await inner.aclose(grace=0)
-            gate.open()
-            error = await calls.result("outer")
-            assert isinstance(error.__cause__, ClosedError | LoadCancelled)
-            await settled(outer)
+        error = await cut_inside_another(inner, gate)
+        assert isinstance(error.__cause__, ClosedError | LoadCancelled)
 
     async def test_lands_after_its_initializer_was_cut(self, gate: Gate) -> None:
         """Its model is discarded, and who listens is told why."""
         events = list[Event]()
         inner = Initializer(registry_of(m=waits_at(gate)), hooks=[events.append])
-        outer = Initializer(registry_of(o=does(lambda config: inner.init_sync(ModelConfig("m")))))
-        async with outer, create_task_group() as tasks:
-            calls = Calls(tasks)
-            calls.start("outer", outer, ModelConfig("o"))
-            await gate.entered()
-            await inner.aclose(grace=0)
-            gate.open()
-            assert isinstance(await calls.result("outer"), LoadError)
-            await settled(outer)
+        assert isinstance(await cut_inside_another(inner, gate), LoadError)
         discarded = await arrived(Discarded, events)
         assert discarded.reason == "its initializer was closed"
 

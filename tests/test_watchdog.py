@@ -6,7 +6,7 @@ import math
 import threading
 
 import pytest
-from scenes import no_thread_left, until_sync
+from scenes import no_thread_left, start_interrupted, until_sync
 
 from anyload._load import watchdog as watchdog_thread
 from anyload._load.watchdog import Watchdog
@@ -66,22 +66,13 @@ def test_one_that_started_though_its_start_was_interrupted_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By the time that it comes there is another."""
-    ringer, late = Ringer(Gate(open=True)), list[threading.Thread]()
+    ringer = Ringer(Gate(open=True))
     ringer.next_at = [1e9]
     watchdog = Watchdog(ringer, "test", FakeClock())
-
-    def interrupted(thread: threading.Thread) -> None:
-        late.append(thread)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            watchdog.expect(0.0)
+    thread = start_interrupted(monkeypatch, lambda: watchdog.expect(0.0))
     assert (watchdog.running, watchdog.wakes_at) == (False, math.inf)
     watchdog.expect(0.0)
     until_sync(lambda: watchdog.wakes_at == 1e9)
-    (thread,) = late
     thread.start()
     thread.join(20.0)
     assert (watchdog.running, watchdog.wakes_at, ringer.gate.count) == (True, 1e9, 1)

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 from calls import Calls, two_backends
-from scenes import LIMIT, let_pass, no_thread_left, registry_of, until_sync
+from scenes import LIMIT, let_pass, no_thread_left, registry_of, start_interrupted, until_sync
 
 from anyload import Initializer, ModelConfig
 from anyload._load import workers as worker_threads
@@ -122,18 +122,9 @@ def test_a_thread_that_started_all_the_same_enters_itself(
 ) -> None:
     """Its start was interrupted, and it takes its first step after the call has given it up."""
     workers = Workers(source := Source(gate), "test")
-    threads = list[threading.Thread]()
-
-    def interrupted(thread: threading.Thread) -> None:
-        threads.append(thread)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            workers.call()
+    thread = start_interrupted(monkeypatch, workers.call)
     assert (workers.count, workers.coming) == (0, False)
-    comes_and_leaves(threads[0], workers, source)
+    comes_and_leaves(thread, workers, source)
 
 
 def test_a_worker_that_was_sent_home_is_not_called() -> None:
@@ -173,6 +164,7 @@ class Watched(Workers):
         super().__setattr__(name, value)
 
     def _note(self, change: str) -> None:
+        # What threading.Condition asks of its lock; typeshed does not know it.
         if self.changed is not None and not self._lock._is_owned():  # type: ignore[attr-defined]
             self.changed.append(change)
 
