@@ -20,7 +20,8 @@ from scenes import LIMIT, error_of_late, let_pass, registry_of, registry_of_two
 
 from anyload import ClosedError, Initializer, LoadError, ModelConfig, Registry, check_cancelled
 from anyload._load import workers as worker_threads
-from anyload._load.workers import Worker, Workers
+from anyload._load.parking import Parked
+from anyload._load.workers import Workers
 from anyload.events import Abandoned, AttemptEnded, Event, Failed
 from anyload.testing import (
     PATIENCE,
@@ -306,7 +307,7 @@ class TestAclose:
         entrance, fallback = Gate(), Gate(open=True)
         live = worker_threads._live
 
-        def late(workers: Workers, worker: Worker) -> None:
+        def late(workers: Workers, worker: Parked) -> None:
             entrance.enter()
             live(workers, worker)
 

@@ -6,14 +6,18 @@ import threading
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
-from interrupts import Interrupter, at_each_place
+import trio
+from interrupts import Interrupter, at_each_place, press
 from scenes import registry_of, until_sync
 from test_watchdog import Ringer
 from test_workers import Source
 
 from anyload import Initializer, ModelConfig
+from anyload._load import parking
 from anyload._load import watchdog as watchdog_thread
 from anyload._load import workers as worker_threads
 from anyload._load.core import Core
@@ -23,6 +27,7 @@ from anyload._load.workers import Workers
 from anyload.testing import FakeClock, Gate, at_rest, returns_at_once
 
 LOAD = str(Path(worker_threads.__file__).parent)
+TRIO_EVENT = str(Path(trio.__file__).with_name("_sync.py"))
 
 
 def threads_named(name: str) -> int:
@@ -39,7 +44,7 @@ def nothing_helps(no_collection: None, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("idle", [0, 1])
 def test_calling_a_worker(idle: int) -> None:
     """The next call has one look, and none is left behind, whether there was an idle one."""
-    for interrupt in at_each_place(worker_threads.__file__):
+    for interrupt in at_each_place(worker_threads.__file__, parking.__file__):
         call_a_worker(idle, interrupt)
 
 
@@ -60,7 +65,7 @@ def call_a_worker(idle: int, interrupt: Interrupter) -> None:
 
 def test_dismissing_workers() -> None:
     """Those that were told leave and are called no more, and the next tells the others."""
-    for interrupt in at_each_place(worker_threads.__file__):
+    for interrupt in at_each_place(worker_threads.__file__, parking.__file__):
         dismiss_workers(interrupt)
 
 
@@ -83,7 +88,7 @@ def dismiss_workers(interrupt: Interrupter) -> None:
 @pytest.mark.parametrize("asleep", [False, True])
 def test_calling_the_watchdog(asleep: bool) -> None:
     """The next deadline is not missed, and no thread is left behind."""
-    for interrupt in at_each_place(watchdog_thread.__file__):
+    for interrupt in at_each_place(watchdog_thread.__file__, parking.__file__):
         call_the_watchdog(asleep, interrupt)
 
 
@@ -97,7 +102,7 @@ def call_the_watchdog(asleep: bool, interrupt: Interrupter) -> None:
     looks = ringer.gate.count
     interrupt(lambda: watchdog.expect(-1.0))
     assert not on_own_thread()
-    watchdog.expect(-2.0)
+    watchdog.expect(-1.0)
     ringer.gate.entered_sync(looks + 1)
     watchdog.dismiss()
     until_sync(lambda: not watchdog.running)
@@ -131,6 +136,30 @@ def close(interrupt: Interrupter) -> None:
     interrupt(initializer.close)
     assert initializer.close() == ()
     assert at_rest(initializer.statistics())
+    assert initializer.statistics().threads == 0
+
+
+@pytest.mark.parametrize(
+    ("backend", "options"),
+    [("asyncio", {}), ("asyncio", {"use_uvloop": True}), ("trio", {})],
+    ids=["asyncio", "asyncio+uvloop", "trio"],
+)
+def test_on_a_loop(backend: str, options: dict[str, Any]) -> None:
+    """It ends the loop as it ends any, and leaves nothing behind; not even in trio's own event."""
+    for interrupt in at_each_place(LOAD, TRIO_EVENT, act=press):
+        load_and_close_on(backend, options, interrupt)
+
+
+def load_and_close_on(backend: str, options: dict[str, Any], interrupt: Interrupter) -> None:
+    initializer = Initializer(registry_of(m=returns_at_once()), load_timeout=1000.0)
+
+    async def main() -> None:
+        await initializer.init(ModelConfig("m"))
+        await initializer.aclose()
+
+    interrupt(lambda: anyio.run(main, backend=backend, backend_options=options))
+    until_sync(lambda: at_rest(initializer.statistics()))
+    assert initializer.close() == ()
     assert initializer.statistics().threads == 0
 
 

@@ -93,6 +93,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "_load.waiters",
             "_load.tasks",
             "_load.dispatch",
+            "_load.parking",
             "_load.workers",
             "_load.watchdog",
             "_load.closing",
@@ -202,6 +203,7 @@ PACKAGES: dict[str, tuple[str, ...] | None] = {
     "pydantic": ("config", "_reading.validation"),
     "yaml": ("_reading.yaml",),
     "rich": ("_terminal",),
+    "trio": ("_load.waiters",),
     **{
         package: tuple(
             f"caikit.{name}"

@@ -202,7 +202,7 @@ class TestPrepare:
             await until(lambda: initializer.statistics().preparing == 1)
             monkeypatch.setattr(initializer._core, "reconsider", lambda: None)
             gate.open()
-            await settled(other)
+            await until(lambda: not other._core.has_stuck_threads)
             await initializer.init(ModelConfig("free"))
             await running.entered()
             let_pass(initializer, 2 * LIMIT)

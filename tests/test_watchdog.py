@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
+from contextvars import copy_context
 
 import pytest
+from interrupts import at_each_place
 from scenes import no_thread_left, start_interrupted, until_sync
 
 from anyload._load import watchdog as watchdog_thread
+from anyload._load.parking import Parked
 from anyload._load.watchdog import Watchdog
 from anyload.testing import FakeClock, Gate
 
@@ -30,6 +33,15 @@ class Ringer:
 
     def thread_left(self) -> None:
         self.left.enter()
+
+
+class Guarded(Watchdog):
+    """Asserts that what threads share of it changes under its lock."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, "_watching") and hasattr(self, "wakes_at"):
+            assert self._lock._is_owned(), name  # type: ignore[attr-defined]  # as a condition asks
+        super().__setattr__(name, value)
 
 
 def test_a_watchdog_that_could_not_start_begins_with_the_next_deadline(
@@ -113,6 +125,24 @@ def test_a_deadline_that_comes_up_while_it_looks_is_not_missed(gate: Gate) -> No
     assert not watchdog.running
 
 
+def test_a_look_that_tells_of_the_next_deadline_is_one_look() -> None:
+    """As a core's is: at the end of each transition it says when the next one is."""
+
+    class Telling(Ringer):
+        def ring(self) -> float | None:
+            super().ring()
+            watchdog.expect(1e9)
+            return 1e9
+
+    ringer = Telling(gate := Gate(open=True))
+    watchdog = Watchdog(ringer, "test", FakeClock())
+    watchdog.expect(0.0)
+    until_sync(lambda: watchdog.wakes_at == 1e9)
+    watchdog.dismiss()
+    ringer.left.entered_sync()
+    assert gate.count == 1
+
+
 def test_it_looks_again_at_what_the_last_look_said() -> None:
     """Nobody calls it for the deadlines that were there already."""
     ringer = Ringer(gate := Gate(open=True))
@@ -190,3 +220,32 @@ def test_the_watchdog_of_a_dropped_ringer_ends() -> None:
     thread.join(20.0)
     assert not thread.is_alive()
     assert (watchdog.running, left.count) == (False, 0)
+
+
+def test_a_deadline_that_is_set_on_its_own_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a finalizer, wherever it comes: the watchdog looks, or another one does."""
+    threads, watchdogs = list[threading.Thread](), list[Watchdog]()
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: threads.append(thread))
+
+    class Awake(Parked):
+        def park(self, seconds: float) -> bool:
+            called = super().park(0)
+            assert called or watchdogs[-1].wakes_at > 0, "it would sleep through a deadline"
+            return called
+
+    monkeypatch.setattr(watchdog_thread, "Parked", Awake)
+    looks = list[int]()
+
+    def collect() -> None:
+        looks.append(gate.count)
+        watchdogs[-1].expect(-1.0)
+
+    for interrupt in at_each_place(watchdog_thread.__file__, act=collect):
+        ringer = Ringer(gate := Gate(open=True))
+        watchdogs.append(Guarded(ringer, "test", FakeClock()))
+        watchdogs[-1].expect(0.0)
+        interrupt(lambda: copy_context().run(threads.pop().run))
+        if interrupt.came and gate.count == looks.pop():
+            copy_context().run(threads.pop().run)
+            assert gate.count > 1
+        assert not watchdogs[-1].running

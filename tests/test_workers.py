@@ -1,4 +1,4 @@
-"""Worker threads: they end when idle, miss no call, and keep no dropped initializer."""
+"""Parked threads: they end when idle, miss no call, and keep no dropped initializer."""
 
 import gc
 import threading
@@ -11,7 +11,8 @@ from scenes import LIMIT, let_pass, no_thread_left, registry_of, start_interrupt
 
 from anyload import Initializer, ModelConfig
 from anyload._load import workers as worker_threads
-from anyload._load.workers import Worker, Workers
+from anyload._load.parking import Parked
+from anyload._load.workers import Workers
 from anyload.testing import Gate, returns_at_once, settled, until, waits_at
 
 
@@ -67,7 +68,7 @@ def test_a_call_to_a_worker_that_gives_up_is_not_lost(monkeypatch: pytest.Monkey
     workers = Workers(source, "test")
     parked = list[bool]()
 
-    class Hasty(Worker):
+    class Hasty(Parked):
         def park(self, seconds: float) -> bool:
             if not parked:
                 workers.call()
@@ -76,7 +77,7 @@ def test_a_call_to_a_worker_that_gives_up_is_not_lost(monkeypatch: pytest.Monkey
             parked.append(super().park(seconds))
             return parked[-1]
 
-    monkeypatch.setattr(worker_threads, "Worker", Hasty)
+    monkeypatch.setattr(worker_threads, "Parked", Hasty)
     workers.call()
     source.gate.entered_sync(2)
     assert workers.count == 1  # the one thread took both calls
@@ -132,7 +133,7 @@ def test_a_worker_that_was_sent_home_is_not_called() -> None:
     source = Source(Gate(open=True))
 
     class CalledAtTheLastMoment(Workers):
-        def rest(self, worker: Worker) -> bool:
+        def rest(self, worker: Parked) -> bool:
             rests = super().rest(worker)
             if not rests and source.gate.count == 2:
                 self.call()
@@ -238,9 +239,9 @@ def test_an_interrupt_as_an_idle_worker_is_called_loses_no_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After a Ctrl-C just before the call, the worker, idle no more, is called all the same."""
-    really, interrupts = Worker.call, [KeyboardInterrupt()]
+    really, interrupts = Parked.call, [KeyboardInterrupt()]
 
-    def call(worker: Worker) -> None:
+    def call(worker: Parked) -> None:
         if interrupts:
             raise interrupts.pop()
         really(worker)
@@ -250,7 +251,7 @@ def test_an_interrupt_as_an_idle_worker_is_called_loses_no_worker(
     initializer.init_sync(ModelConfig("m"))
     until_sync(lambda: bool(workers._idle))
     with monkeypatch.context() as patch:
-        patch.setattr(Worker, "call", call)
+        patch.setattr(Parked, "call", call)
         with pytest.raises(KeyboardInterrupt):
             initializer.init_sync(ModelConfig("m"))
     until_sync(lambda: bool(workers._idle))
@@ -260,14 +261,14 @@ def test_an_interrupt_as_an_idle_worker_is_called_loses_no_worker(
     assert (workers.count, workers.coming) == (0, False)
 
 
-class Collects(list[Worker]):
+class Collects(list[Parked]):
     """A list of workers in the middle of whose changes the garbage collector comes by."""
 
     def __delitem__(self, index: Any) -> None:
         super().__delitem__(index)
         gc.collect()
 
-    def remove(self, worker: Worker) -> None:
+    def remove(self, worker: Parked) -> None:
         super().remove(worker)
         gc.collect()
 
@@ -330,7 +331,7 @@ async def test_a_thread_that_is_late_runs_no_load_that_nobody_wants(
     entrance, stuck, fallback = Gate(), Gate(), Gate(open=True)
     live = worker_threads._live
 
-    def late(workers: Workers, worker: Worker) -> None:
+    def late(workers: Workers, worker: Parked) -> None:
         entrance.enter()
         live(workers, worker)
 

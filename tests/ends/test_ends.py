@@ -247,7 +247,9 @@ def test_ctrl_c_in_the_grace(loop: str) -> None:
         loop=loop,
         signals=(signal.SIGCONT, signal.SIGINT),
     )
-    assert (end.code, end.out) == (-signal.SIGINT, ["in the load", "ClosedError", "out of it"])
+    assert (end.code, end.out) == (-signal.SIGINT, ["in the load", "ClosedError", "out of it"]), (
+        end.err
+    )
     assert end.seconds < SOON
 
 

@@ -27,12 +27,21 @@ ROOT = Path(__file__).parents[2]
 MODEL = ["tests/model/test_model.py", "tests/model"]
 SIMULATION = ["tests/simulation/test_simulation.py", "tests/simulation"]
 
-WITH_THREADS = ("outbox", "waiters", "watchdog", "workers")
+WITH_THREADS = ("outbox", "parking", "waiters", "watchdog", "workers")
 """The files that make locks and threads."""
 
 OTHERS = [
     *("admission", "alarms", "bulk", "closing", "closing_inside", "core", "failures", "faults"),
-    *("groups", "guard", "initializer", "interpreter", "invariants", "kept_apart", "limits"),
+    *(
+        "groups",
+        "guard",
+        "initializer",
+        "interpreter",
+        "interrupts",
+        "invariants",
+        "kept_apart",
+        "limits",
+    ),
     *("lingering", "lookups", "loops", "nested", "outbox", "phases", "plan", "prefetching"),
     *("prepare", "queue", "semantics", "watchdog", "workers"),
 ]
@@ -42,10 +51,13 @@ LAST = ["tests/inputs/test_table.py"]
 """What callers may say."""
 
 ONE_LOOP = ["-k", "not uvloop and not trio"]
-"""On asyncio only: what decides under the lock knows of no loop, and who wakes callers does."""
+"""On asyncio only: what decides under the lock knows of no loop."""
+
+WITH_LOOPS = ("callers", *WITH_THREADS)
+"""The files that do: those who wait, and those who wake them."""
 
 NEAREST = {
-    "callers": ("core", "semantics"),
+    "callers": ("interrupts", "core", "semantics"),
     "closing": ("core",),
     "core": ("closing", "workers"),
     "dispatch": ("core", "prefetching"),
@@ -53,6 +65,7 @@ NEAREST = {
     "flights": ("core", "limits", "phases"),
     "inside": ("nested",),
     "obstacles": ("groups",),
+    "parking": ("workers", "watchdog"),
     "preparations": ("phases", "prepare"),
     "process": ("groups", "workers"),
     "releases": ("lingering", "phases"),
@@ -60,8 +73,9 @@ NEAREST = {
     "result": ("phases",),
     "slots": ("limits",),
     "turns": ("guard", "limits", "nested", "phases"),
-    "waiters": ("loops", "semantics"),
-    "watchdog": ("faults", "limits"),
+    "waiters": ("interrupts", "loops", "semantics"),
+    "watchdog": ("interrupts", "faults", "limits"),
+    "workers": ("interrupts",),
 }
 """Which of them come next, after the one that is called like the file that is broken."""
 
@@ -121,7 +135,7 @@ def _noticed_by(copy: Path, broken: str, limits: Limits) -> str:
         return ""
     nearest = (*NEAREST.get(broken, ()), "kept_apart")
     others = sorted(OTHERS, key=lambda name: (name != broken, name not in nearest))
-    loops = [] if threads else ONE_LOOP
+    loops = [] if broken in WITH_LOOPS else ONE_LOOP
     tests = [*loops, *(f"tests/test_{name}.py" for name in others), *LAST]
     while noticed_by := _failing(copy, [*options, *tests], limits.seconds):
         if noticed_by == UNNAMED or _failing(copy, [*options, noticed_by], limits.seconds):

@@ -18,7 +18,7 @@ from anyload._load.process import Process
 
 from .fibers import Fiber, Machine
 
-USERS = ("outbox", "waiters", "watchdog", "workers")
+USERS = ("outbox", "parking", "waiters", "watchdog", "workers")
 """The files of the core that make locks or threads."""
 
 
@@ -103,32 +103,6 @@ class Lock:
         self._machine.switch()
 
 
-class Condition:
-    """A condition whose lock is taken by itself."""
-
-    def __init__(self, machine: Machine, lock: Switching) -> None:
-        self._machine = machine
-        self._lock = lock
-        self._waiting: deque[Fiber] = deque()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        fiber = self._machine.current()
-        self._waiting.append(fiber)
-        until = None if timeout is None else self._machine.now() + timeout
-        self._lock.leave()
-        try:
-            got = self._machine.block(until)
-        finally:
-            self._lock.enter()
-        if not got and fiber in self._waiting:
-            self._waiting.remove(fiber)
-        return got
-
-    def notify_all(self) -> None:
-        while self._waiting:
-            self._machine.wake(self._waiting.popleft())
-
-
 class Thread:
     """A thread, which is a fiber."""
 
@@ -170,7 +144,6 @@ def in_fibers(machine: Machine, process: Process) -> Iterator[None]:
     module = SimpleNamespace(
         Lock=partial(Lock, machine),
         RLock=partial(switching_lock, machine),
-        Condition=partial(Condition, machine),
         Thread=partial(Thread, machine),
         TIMEOUT_MAX=threading.TIMEOUT_MAX,
     )

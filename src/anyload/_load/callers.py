@@ -24,7 +24,13 @@ class Callers:
 
     async def call(self, key: Hashable | None, begin: Callable[[], Flight], priority: int) -> Any:
         """Wait for the flight of a key in a task, and return or raise what came of it."""
-        cohort = self.join(key, begin, current_bell(), priority)
+        bell = current_bell()
+        return await bell.whole(Callers._call)(self, key, begin, bell, priority)
+
+    async def _call(
+        self, key: Hashable | None, begin: Callable[[], Flight], bell: Bell, priority: int
+    ) -> Any:
+        cohort = self.join(key, begin, bell, priority)
         try:
             await cohort.event.wait()
         except BaseException:

@@ -6,14 +6,16 @@ import contextlib
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import anyio
 from anyio.lowlevel import RunVar, current_token
 
 from .flight import Flight
 from .flights import Flights
+
+Waits = TypeVar("Waits", bound=Callable[..., Awaitable[Any]])
 
 PER_EVENT = 64
 """How many callers share one event, and are woken in one tick of their loop. Setting one event
@@ -28,7 +30,7 @@ class Bell:
             the loop does, and must not be what keeps it alive.
     """
 
-    __slots__ = ("_armed", "_asyncio", "_due", "_loop", "new_event")
+    __slots__ = ("_armed", "_asyncio", "_due", "_loop", "new_event", "whole")
 
     def __init__(self, loop: Any) -> None:
         self._loop = weakref.ref(loop)
@@ -38,6 +40,7 @@ class Bell:
         # anyio looks up which loop is running for each new event, which takes longer than to make
         # one. The class that it chooses is the same for all of one loop, and takes no arguments.
         self.new_event = type(anyio.Event())
+        self.whole = _as_it_is if self._asyncio else _whole_on_trio()
 
     @property
     def ended(self) -> bool:
@@ -90,6 +93,22 @@ class Bell:
                 loop.call_soon(self._wake_some)
             else:
                 loop.run_sync_soon(self._wake_some, idempotent=True)
+
+
+def _as_it_is(function: Waits) -> Waits:
+    return function
+
+
+def _whole_on_trio() -> Callable[[Waits], Waits]:
+    """Return what has a coroutine function hear of Ctrl-C only where it sleeps.
+
+    trio raises KeyboardInterrupt between any two steps of a task, its own `Event.wait` included,
+    which then stays among those to wake: trio breaks when it wakes a task that does not wait.
+    asyncio and uvloop cancel the main task instead.
+    """
+    import trio
+
+    return trio.lowlevel.enable_ki_protection
 
 
 _bell: RunVar[Bell] = RunVar("anyload.bell")
@@ -187,5 +206,8 @@ class AsyncSeat(Cohort):
 
     async def wait(self) -> None:
         """Wait to be woken."""
+        await self.bell.whole(AsyncSeat._wait)(self)
+
+    async def _wait(self) -> None:
         await self.event.wait()
         self.event = self.bell.new_event()

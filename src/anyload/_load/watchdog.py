@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from .own_threads import enter_own_thread, starts_own_thread
+from .parking import Parked
 
 IDLE_SECONDS = 5.0
 
@@ -44,13 +45,12 @@ class Watchdog:
         self._ringer = weakref.ref(ringer)
         self._name = name
         self._clock = clock
-        # Taken by itself: the condition takes it in Python, and an interrupt in the middle of that
-        # would leave it locked for ever.
+        # The garbage collector may run inside, and set a deadline: so the same thread can come in
+        # again, the watchdog's own too, and every step leaves things in order.
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
         self._dismissed = False
         # The thread that watches; one whose start was interrupted may come too, and leaves.
-        self._watching: object = None
+        self._watching: Parked | None = None
         self.wakes_at = math.inf
         weakref.finalize(ringer, self.dismiss)
 
@@ -63,15 +63,13 @@ class Watchdog:
 
     @starts_own_thread
     def _wake_or_start(self, at: float) -> None:
-        new = object()
+        new = Parked()
         try:
             with self._lock:
                 if at >= self.wakes_at or self._dismissed:
                     return
-                if self.running:
-                    # First: interrupted after this, it looks for nothing. And all, as a notify that
-                    # is interrupted may leave somebody who would use up the next one.
-                    self._changed.notify_all()
+                if self._watching is not None:
+                    self._watching.call()  # first: interrupted after this, it looks for nothing
                     self.wakes_at = at
                     return
                 self._watching, self.wakes_at = new, at
@@ -79,8 +77,8 @@ class Watchdog:
         except BaseException as error:
             with self._lock:
                 if self._watching is new:
+                    new.call()  # it may have been started all the same
                     self._watching, self.wakes_at = None, math.inf
-                    self._changed.notify_all()
             if not isinstance(error, RuntimeError | MemoryError):
                 raise
             logger.warning("timeouts are late: the watchdog cannot start: %s", error)
@@ -94,34 +92,42 @@ class Watchdog:
         """End the thread."""
         with self._lock:
             self._dismissed = True
-            self._changed.notify_all()
+            if self._watching is not None:
+                self._watching.call()
 
-    def sleep(self, until: float | None, me: object) -> bool:
+    def sleep(self, until: float | None, me: Parked) -> bool:
         """Sleep until a deadline may have passed; return False when there are none to come."""
+        wait = self._wait(until, me)
+        if wait > 0:
+            me.park(IDLE_SECONDS if math.isinf(wait) else min(wait, threading.TIMEOUT_MAX))
         with self._lock:
-            if self._watching is me:
-                self._sleep(until)
             if self._watching is not me:
                 return False
-            if self._dismissed or math.isinf(self.wakes_at):
+            if self._nothing_to_come():
                 self._watching = None
-                return False
+                if self._nothing_to_come():
+                    return False
+                self._watching = me  # a deadline was set in the middle
             # From here on, whoever sets an alarm must call again: this thread is about to look,
             # and will not see what is set after that.
             self.wakes_at = math.inf
             return True
 
-    def _sleep(self, until: float | None) -> None:
-        if until is not None:
-            self.wakes_at = min(self.wakes_at, until)
-        wait = self.wakes_at - self._clock()
-        if wait > 0 and not self._dismissed:
-            self._changed.wait(
-                IDLE_SECONDS if math.isinf(wait) else min(wait, threading.TIMEOUT_MAX)
-            )
+    def _nothing_to_come(self) -> bool:
+        return self._dismissed or math.isinf(self.wakes_at)
+
+    def _wait(self, until: float | None, me: Parked) -> float:
+        """Return for how many seconds the thread may sleep if nobody calls it."""
+        with self._lock:
+            me.forget()  # what it was called for is in `wakes_at`
+            if self._dismissed or self._watching is not me:
+                return 0
+            if until is not None:
+                self.wakes_at = min(self.wakes_at, until)
+            return self.wakes_at - self._clock()
 
 
-def _watch(watchdog: Watchdog, me: object) -> None:
+def _watch(watchdog: Watchdog, me: Parked) -> None:
     enter_own_thread()
     next_at: float | None = None
     while watchdog.sleep(next_at, me):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import weakref
 from typing import Protocol
 
 from .own_threads import enter_own_thread, starts_own_thread
+from .parking import Parked
 
 IDLE_SECONDS = 5.0
 
@@ -22,25 +22,6 @@ class WorkSource(Protocol):
     def thread_left(self) -> None:
         """Hear that a thread is about to end."""
         ...
-
-
-class Worker:
-    """One thread, parked on a lock of its own while it is idle."""
-
-    __slots__ = ("_parked",)
-
-    def __init__(self) -> None:
-        self._parked = threading.Lock()
-        self._parked.acquire()
-
-    def park(self, seconds: float) -> bool:
-        """Sleep until called; return False if nobody did in time."""
-        return self._parked.acquire(timeout=seconds)
-
-    def call(self) -> None:
-        """Wake it up."""
-        with contextlib.suppress(RuntimeError):  # it was called, and has yet to come
-            self._parked.release()
 
 
 class Workers:
@@ -60,9 +41,9 @@ class Workers:
         # The garbage collector may run inside, and close a coroutine that calls a worker: so the
         # same thread can come in again, and every step leaves things in order.
         self._lock = threading.RLock()
-        self._idle: list[Worker] = []
-        self._alive: set[Worker] = set()
-        self._called: set[Worker] = set()
+        self._idle: list[Parked] = []
+        self._alive: set[Parked] = set()
+        self._called: set[Parked] = set()
         self._dismissed = False
         self._number = 0
         # An initializer that is dropped without a close leaves no thread behind for long.
@@ -86,7 +67,7 @@ class Workers:
             RuntimeError: a thread was needed and could not be started.
             MemoryError: likewise.
         """
-        worker: Worker | None = None
+        worker: Parked | None = None
         new = False
         try:
             with self._lock:
@@ -94,7 +75,7 @@ class Workers:
                     worker = self._idle[-1]  # not by pop(): it would go with an interrupt there
                     del self._idle[-1]
                 else:
-                    worker, new = Worker(), True
+                    worker, new = Parked(), True
                     self._number += 1
                 self._called.add(worker)
                 self._alive.add(worker)
@@ -122,7 +103,7 @@ class Workers:
                 worker.call()
             self._idle.clear()
 
-    def arrived(self, worker: Worker) -> None:
+    def arrived(self, worker: Parked) -> None:
         """A worker that was called is there."""
         with self._lock:
             self._alive.add(worker)
@@ -130,7 +111,7 @@ class Workers:
             if worker in self._idle:  # what has called it was interrupted
                 self._idle.remove(worker)
 
-    def rest(self, worker: Worker) -> bool:
+    def rest(self, worker: Parked) -> bool:
         """Put a worker among the idle; return False if it is not needed any more."""
         with self._lock:
             if self._dismissed:
@@ -138,7 +119,7 @@ class Workers:
             self._idle.append(worker)
             return True
 
-    def retire(self, worker: Worker) -> bool:
+    def retire(self, worker: Parked) -> bool:
         """Take an idle worker out; return False if it has been called in this very moment."""
         with self._lock:
             try:
@@ -147,7 +128,7 @@ class Workers:
                 return False
             return True
 
-    def left(self, worker: Worker) -> None:
+    def left(self, worker: Parked) -> None:
         """A worker thread is about to end."""
         with self._lock:
             self._alive.discard(worker)
@@ -157,7 +138,7 @@ class Workers:
             source.thread_left()
 
 
-def _live(workers: Workers, worker: Worker) -> None:
+def _live(workers: Workers, worker: Parked) -> None:
     enter_own_thread()
     try:
         while _work(workers, worker) and workers.rest(worker):
@@ -169,7 +150,7 @@ def _live(workers: Workers, worker: Worker) -> None:
         workers.left(worker)
 
 
-def _work(workers: Workers, worker: Worker) -> bool:
+def _work(workers: Workers, worker: Parked) -> bool:
     """Work until there is nothing to do; in a frame of its own, so as to hold nothing after."""
     source = workers._source()
     workers.arrived(worker)
