@@ -29,7 +29,7 @@ EDGES := */anyload/__init__.py,*/anyload/__main__.py,*/anyload/cli.py,*/anyload/
 INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check \
 	--build-constraint constraints.txt -c constraints.txt
 # Of its own: runs side by side that share one trip over each other's clean-up.
-TEMP = --basetemp=$(shell mktemp -d)/anyload
+TEMP = PYTEST_DEBUG_TEMPROOT=$$(mktemp -d)
 TYPING_TESTS := $(wildcard tests/typing/*.py)
 
 .DEFAULT_GOAL := help
@@ -44,17 +44,17 @@ demo: $(DEMO_VENV)/.demo  ## load real models, in an environment of their own
 	$(DEMO_VENV)/bin/python -m demo $(ARGS)
 
 test: $(VENV)/.test  ## run the tests on asyncio, uvloop and trio
-	$(RUN) pytest $(TEMP) $(ARGS)
+	$(TEMP) $(RUN) pytest $(ARGS)
 
 torture: $(VENV)/.test  ## run the large sizes of the tests of concurrency, minutes each
-	MODEL_RUNS=1500 MODEL_STEPS=60 $(RUN) pytest $(TEMP) tests/model tests/keeping/test_keeper_histories.py
+	MODEL_RUNS=1500 MODEL_STEPS=60 $(TEMP) $(RUN) pytest tests/model tests/keeping/test_keeper_histories.py
 	$(RUN) tests.simulation --seeds 200
 	$(RUN) tests.simulation --seeds 200 --repository
 	$(RUN) tests.simulation --seeds 50 --lines
 	$(RUN) tests.simulation --seeds 50 --lines --repository
-	ANYLOAD_ROUNDS=1000 $(RUN) pytest $(TEMP) tests/keeping/test_crowds.py
+	ANYLOAD_ROUNDS=1000 $(TEMP) $(RUN) pytest tests/keeping/test_crowds.py
 	$(RUN) tests.storm
-	FUZZ=3000 $(RUN) pytest $(TEMP) tests/fuzz
+	FUZZ=3000 $(TEMP) $(RUN) pytest tests/fuzz
 
 mutation: $(VENV)/.mutation  ## break the core in one place at a time, and see that a test notices: SAMPLE=ALL
 	$(RUN) tests.mutation --sample $(SAMPLE) $(ARGS)
@@ -70,10 +70,10 @@ simulation: $(VENV)/.test  ## play a seed of the simulation again, and print wha
 	$(RUN) tests.simulation $(SEED) $(ARGS)
 
 frameworks: $(FRAMEWORKS_VENV)/.frameworks  ## run the tests of the adapters, with the frameworks
-	HF_HUB_OFFLINE=1 $(FRAMEWORKS_VENV)/bin/python -m pytest $(TEMP) tests/frameworks $(ARGS)
+	HF_HUB_OFFLINE=1 $(TEMP) $(FRAMEWORKS_VENV)/bin/python -m pytest tests/frameworks $(ARGS)
 
 caikit: $(CAIKIT_VENV)/.caikit  ## run the tests of the drop-in, beside caikit's own class
-	$(CAIKIT_VENV)/bin/python -m pytest $(TEMP) tests/drop_in $(ARGS)
+	$(TEMP) $(CAIKIT_VENV)/bin/python -m pytest tests/drop_in $(ARGS)
 
 lint: $(VENV)/.lint  ## check style, format and types
 	$(RUN) ruff check
@@ -96,7 +96,7 @@ bench-caikit: $(CAIKIT_VENV)/.caikit  ## run the benchmarks of the drop-in, besi
 
 coverage: $(VENV)/.test  ## run the tests once more and hold the branch coverage
 	$(RUN) coverage erase
-	$(RUN) coverage run -m pytest $(TEMP) $(ARGS)
+	$(TEMP) $(RUN) coverage run -m pytest $(ARGS)
 	$(RUN) coverage combine --quiet
 	@echo "The edges, for information:"
 	$(RUN) coverage report --include='$(EDGES)' --fail-under=0

@@ -20,8 +20,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 NAMES = (
     *("admission", "bulk", "closing", "closing_inside", "core", "faults", "groups", "interpreter"),
-    *("invariants", "kept_apart", "limits", "lingering", "lookups", "loops", "model_files"),
-    *("nested", "prefetching", "prepare", "queue", "semantics", "workers"),
+    *("interrupts", "invariants", "kept_apart", "limits", "lingering", "lookups", "loops"),
+    *("model_files", "nested", "prefetching", "prepare", "queue", "semantics", "watchdog"),
+    "workers",
 )
 DIRECTORIES = ("model", "simulation", "storm")
 TESTS = [f"tests/test_{name}.py" for name in NAMES] + [f"tests/{name}" for name in DIRECTORIES]

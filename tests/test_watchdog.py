@@ -223,29 +223,42 @@ def test_the_watchdog_of_a_dropped_ringer_ends() -> None:
 
 
 def test_a_deadline_that_is_set_on_its_own_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a finalizer, wherever it comes: the watchdog looks, or another one does."""
-    threads, watchdogs = list[threading.Thread](), list[Watchdog]()
+    """By a finalizer, wherever it comes: the watchdog looks at it before it sleeps."""
+    threads, watchdogs, due = list[threading.Thread](), list[Watchdog](), list[float]()
     monkeypatch.setattr(threading.Thread, "start", lambda thread: threads.append(thread))
 
+    class Telling(Ringer):
+        """As a core, it says at the end of each look when the next one is due."""
+
+        def ring(self) -> float | None:
+            super().ring()
+            due[:] = [at for at in due if at > 0.0]
+            next_at = min(due, default=None)
+            if next_at is not None:
+                watchdogs[-1].expect(next_at)
+            return next_at
+
     class Awake(Parked):
-        def park(self, seconds: float) -> bool:
-            called = super().park(0)
-            assert called or watchdogs[-1].wakes_at > 0, "it would sleep through a deadline"
+        def park(self, seconds: float | None) -> bool:
+            called = super().park(0.0)
+            assert seconds is not None
+            if seconds > 0 and not called:
+                assert seconds <= min(due, default=math.inf), "it would sleep through a deadline"
+                due.clear()
             return called
 
     monkeypatch.setattr(watchdog_thread, "Parked", Awake)
-    looks = list[int]()
 
     def collect() -> None:
-        looks.append(gate.count)
-        watchdogs[-1].expect(-1.0)
+        due.append(1.0)
+        watchdogs[-1].expect(1.0)
 
     for interrupt in at_each_place(watchdog_thread.__file__, act=collect):
-        ringer = Ringer(gate := Gate(open=True))
+        ringer = Telling(Gate(open=True))
         watchdogs.append(Guarded(ringer, "test", FakeClock()))
+        due[:] = [100.0]
         watchdogs[-1].expect(0.0)
         interrupt(lambda: copy_context().run(threads.pop().run))
-        if interrupt.came and gate.count == looks.pop():
+        while threads:
             copy_context().run(threads.pop().run)
-            assert gate.count > 1
-        assert not watchdogs[-1].running
+        assert (watchdogs[-1].running, due) == (False, [])

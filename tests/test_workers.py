@@ -69,7 +69,7 @@ def test_a_call_to_a_worker_that_gives_up_is_not_lost(monkeypatch: pytest.Monkey
     parked = list[bool]()
 
     class Hasty(Parked):
-        def park(self, seconds: float) -> bool:
+        def park(self, seconds: float | None) -> bool:
             if not parked:
                 workers.call()
                 parked.append(False)

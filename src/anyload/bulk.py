@@ -207,19 +207,22 @@ class BulkLoad:
     async def _submit(self) -> None:
         if not self._to_submit:
             return
-        self._bell_seat = AsyncSeat(current_bell())
+        self._bell_seat = AsyncSeat(bell := current_bell())
         try:
             while self._to_submit:
-                requests = [self._next() for _ in range(min(PORTION, len(self._to_submit)))]
-                self._callers.join_all(requests, self._priority)
-                self._seats += [seat for _, _, seat in requests]
-                self._outstanding += len(requests)
-                self._requests.joined(requests)
+                bell.protected(BulkLoad._join_some)(self)
                 if self._to_submit:
                     await checkpoint()
         except BaseException:
             self.leave()
             raise
+
+    def _join_some(self) -> None:
+        requests = [self._next() for _ in range(min(PORTION, len(self._to_submit)))]
+        self._callers.join_all(requests, self._priority)
+        self._seats += [seat for _, _, seat in requests]
+        self._outstanding += len(requests)
+        self._requests.joined(requests)
 
     def _next(self) -> tuple[Hashable | None, Flight, BulkSeat]:
         models = self._to_submit.popleft()

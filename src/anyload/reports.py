@@ -182,6 +182,7 @@ class Statistics:
         overdue: loads in a thread, past their limit, still on their slot.
         abandoned: loads in a thread that nobody waits for; their slots are free.
         stuck_lookups: models that are being looked up on disk, in a thread each, for nobody.
+        stuck_preparations: imports, and starts of backends, past their limit, in a thread each.
         releasing: discarded models whose ``release`` waits or runs.
         threads: worker threads alive, idle ones included.
         loaded: flights that ended with a model, since the initializer was made.
@@ -201,6 +202,7 @@ class Statistics:
     overdue: int
     abandoned: int
     stuck_lookups: int
+    stuck_preparations: int
     releasing: int
     threads: int
     loaded: int

@@ -152,6 +152,7 @@ def at_rest(statistics: Statistics) -> bool:
         and statistics.overdue == 0
         and statistics.abandoned == 0
         and statistics.stuck_lookups == 0
+        and statistics.stuck_preparations == 0
         and statistics.releasing == 0
     )
 

@@ -82,4 +82,4 @@ class Home:
     @property
     def closer_woken(self) -> bool:
         """Whether who closes it has something to look at."""
-        return self.closer is not None and not self.closer._asleep.locked()
+        return self.closer is not None and not self.closer._parked._asleep.locked()

@@ -74,7 +74,7 @@ class Caller:
     @property
     def woken(self) -> bool:
         if isinstance(self.seat, ThreadSeat):
-            return not self.seat._asleep.locked()
+            return not self.seat._parked._asleep.locked()
         if self.bulk is not None:
             return self.seat in self.bulk.landed
         assert self.loop is not None

@@ -101,7 +101,7 @@ class Waits:
 
     @property
     def woken(self) -> bool:
-        return self.ended or not self.seat._asleep.locked()
+        return self.ended or not self.seat._parked._asleep.locked()
 
 
 @dataclass(eq=False, slots=True)

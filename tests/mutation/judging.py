@@ -28,7 +28,7 @@ MODEL = ["tests/model/test_model.py", "tests/model"]
 SIMULATION = ["tests/simulation/test_simulation.py", "tests/simulation"]
 
 WITH_THREADS = ("outbox", "parking", "waiters", "watchdog", "workers")
-"""The files that make locks and threads."""
+"""The files that make locks and threads, or wake who waits."""
 
 OTHERS = [
     *("admission", "alarms", "bulk", "closing", "closing_inside", "core", "failures", "faults"),
@@ -65,7 +65,7 @@ NEAREST = {
     "flights": ("core", "limits", "phases"),
     "inside": ("nested",),
     "obstacles": ("groups",),
-    "parking": ("workers", "watchdog"),
+    "parking": ("workers", "watchdog", "interrupts"),
     "preparations": ("phases", "prepare"),
     "process": ("groups", "workers"),
     "releases": ("lingering", "phases"),

@@ -303,7 +303,7 @@ def _in_its_phase(flight: Flight, core: Core) -> bool:
 
 
 def _sleeps(seat: NestedSeat) -> bool:
-    return bool(seat._asleep._waiting)  # type: ignore[attr-defined]  # a lock of threads.py
+    return bool(seat._parked._asleep._waiting)  # type: ignore[attr-defined]  # a lock of threads.py
 
 
 def _waits_for_itself(root: Turn, process: Process) -> bool:

@@ -18,7 +18,7 @@ from anyload._load.process import Process
 
 from .fibers import Fiber, Machine
 
-USERS = ("outbox", "parking", "waiters", "watchdog", "workers")
+USERS = ("outbox", "parking", "watchdog", "workers")
 """The files of the core that make locks or threads."""
 
 

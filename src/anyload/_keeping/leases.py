@@ -185,8 +185,8 @@ class LeaseRequest:
                     self._version = version
                     return version.value
                 give_back(core, version)  # type: ignore[unreachable]  # as in `try_lease`
-        version = self._version = await self._wait()
-        return version.value
+        bell = current_bell()
+        return (await bell.protected(LeaseRequest._wait)(self, bell)).value
 
     async def _let_others_run(self, version: Version) -> None:
         try:
@@ -195,9 +195,9 @@ class LeaseRequest:
             give_back(self._core, version)
             raise
 
-    async def _wait(self) -> Version:
+    async def _wait(self, bell: Bell) -> Version:
         core = self._core
-        asking = TaskAsking(core, current_bell())
+        asking = TaskAsking(core, bell)
         try:
             with core.step() as todo, core.lock:
                 core.wishes.ask(self._name, self._priority, asking, todo)
@@ -206,7 +206,8 @@ class LeaseRequest:
         except BaseException:
             leave(core, asking)
             raise
-        return taken(asking)
+        version = self._version = taken(asking)
+        return version
 
     async def __aexit__(
         self,

@@ -23,9 +23,12 @@ class Callers:
         self._core = core
 
     async def call(self, key: Hashable | None, begin: Callable[[], Flight], priority: int) -> Any:
-        """Wait for the flight of a key in a task, and return or raise what came of it."""
+        """Wait for the flight of a key in a task, and return or raise what came of it.
+
+        Cancelling leaves the flight, which ends if nobody else waits for it.
+        """
         bell = current_bell()
-        return await bell.whole(Callers._call)(self, key, begin, bell, priority)
+        return await bell.protected(Callers._call)(self, key, begin, bell, priority)
 
     async def _call(
         self, key: Hashable | None, begin: Callable[[], Flight], bell: Bell, priority: int

@@ -24,6 +24,7 @@ def statistics(core: Core) -> Statistics:
             overdue=len(slots.overdue),
             abandoned=len(slots.abandoned),
             stuck_lookups=flights.lookups.stuck,
+            stuck_preparations=flights.preparations.hung,
             releasing=len(flights.releases.running) + len(flights.releases.queued),
             threads=core.workers.count,
             loaded=flights.loaded,

@@ -1,4 +1,4 @@
-"""A thread of ours that sleeps until it is called."""
+"""A thread that sleeps until it is called."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import threading
 class Parked:
     """One thread, parked on a lock of its own while it has nothing to do.
 
-    A call that comes before the thread is asleep is kept, so whoever calls needs no lock: a
-    finalizer may do so on that very thread, at any moment.
+    A call that comes before the thread is asleep is kept. A `threading.Event` would do that too,
+    but it has a lock inside, and a finalizer, run on this very thread, may be who calls.
     """
 
     __slots__ = ("_asleep",)
@@ -19,9 +19,11 @@ class Parked:
         self._asleep = threading.Lock()
         self._asleep.acquire()
 
-    def park(self, seconds: float) -> bool:
-        """Sleep until called, for ever if negative; return False if nobody called in time."""
-        return self._asleep.acquire(timeout=seconds)
+    def park(self, seconds: float | None) -> bool:
+        """Sleep until called; return False if nobody called within so many seconds, if any."""
+        if seconds is None:
+            return self._asleep.acquire()
+        return self._asleep.acquire(timeout=min(max(seconds, 0), threading.TIMEOUT_MAX))
 
     def call(self) -> None:
         """Wake it up."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import anyio
@@ -14,8 +12,9 @@ from anyio.lowlevel import RunVar, current_token
 
 from .flight import Flight
 from .flights import Flights
+from .parking import Parked
 
-Waits = TypeVar("Waits", bound=Callable[..., Awaitable[Any]])
+F = TypeVar("F", bound=Callable[..., Any])
 
 PER_EVENT = 64
 """How many callers share one event, and are woken in one tick of their loop. Setting one event
@@ -30,7 +29,7 @@ class Bell:
             the loop does, and must not be what keeps it alive.
     """
 
-    __slots__ = ("_armed", "_asyncio", "_due", "_loop", "new_event", "whole")
+    __slots__ = ("_armed", "_asyncio", "_due", "_loop", "new_event", "protected")
 
     def __init__(self, loop: Any) -> None:
         self._loop = weakref.ref(loop)
@@ -40,7 +39,7 @@ class Bell:
         # anyio looks up which loop is running for each new event, which takes longer than to make
         # one. The class that it chooses is the same for all of one loop, and takes no arguments.
         self.new_event = type(anyio.Event())
-        self.whole = _as_it_is if self._asyncio else _whole_on_trio()
+        self.protected = _as_it_is if self._asyncio else _trio_protection()
 
     @property
     def ended(self) -> bool:
@@ -95,16 +94,17 @@ class Bell:
                 loop.run_sync_soon(self._wake_some, idempotent=True)
 
 
-def _as_it_is(function: Waits) -> Waits:
+def _as_it_is(function: F) -> F:
     return function
 
 
-def _whole_on_trio() -> Callable[[Waits], Waits]:
-    """Return what has a coroutine function hear of Ctrl-C only where it sleeps.
+def _trio_protection() -> Callable[[F], F]:
+    """Return what protects a function from Ctrl-C: trio's main task hears it where it sleeps next.
 
-    trio raises KeyboardInterrupt between any two steps of a task, its own `Event.wait` included,
-    which then stays among those to wake: trio breaks when it wakes a task that does not wait.
-    asyncio and uvloop cancel the main task instead.
+    trio raises KeyboardInterrupt between any two steps of a task, those of its own `Event.wait`
+    included. The event then has the task still, and trio breaks as it wakes one that does not
+    wait. asyncio and uvloop cancel the main task instead. What callers give and is called in
+    there, a hook say, is protected too: one that hangs on trio's thread is not interrupted.
     """
     import trio
 
@@ -159,7 +159,7 @@ class ThreadSeat:
         flights: whose flight it is.
     """
 
-    __slots__ = ("_asleep", "count", "flight", "flights", "lost")
+    __slots__ = ("_parked", "count", "flight", "flights", "lost")
 
     flight: Flight
 
@@ -167,10 +167,7 @@ class ThreadSeat:
         self.flights = flights
         self.count = 1
         self.lost = False
-        # Not an Event: that has a lock of its own, which the garbage collector, run inside, could
-        # make this thread want again.
-        self._asleep = threading.Lock()
-        self._asleep.acquire()
+        self._parked = Parked()
 
     @property
     def seated(self) -> bool:
@@ -179,15 +176,12 @@ class ThreadSeat:
 
     def wake(self) -> bool:
         """Wake the thread."""
-        with contextlib.suppress(RuntimeError):  # it was woken already, and has yet to look
-            self._asleep.release()
+        self._parked.call()
         return True
 
     def wait(self, timeout: float | None) -> bool:
         """Wait to be woken; return False once ``timeout`` seconds have passed."""
-        if timeout is None:
-            return self._asleep.acquire()
-        return self._asleep.acquire(timeout=min(max(timeout, 0), threading.TIMEOUT_MAX))
+        return self._parked.park(timeout)
 
 
 class AsyncSeat(Cohort):
@@ -205,8 +199,8 @@ class AsyncSeat(Cohort):
         """Nothing was kept for it."""
 
     async def wait(self) -> None:
-        """Wait to be woken."""
-        await self.bell.whole(AsyncSeat._wait)(self)
+        """Wait to be woken; after a cancel it must not be waited on again."""
+        await self.bell.protected(AsyncSeat._wait)(self)
 
     async def _wait(self) -> None:
         await self.event.wait()

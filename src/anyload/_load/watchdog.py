@@ -70,15 +70,17 @@ class Watchdog:
                     return
                 if self._watching is not None:
                     self._watching.call()  # first: interrupted after this, it looks for nothing
-                    self.wakes_at = at
+                    # A finalizer may have set a nearer one in there; in `min` it could again.
+                    if at < self.wakes_at:  # noqa: PLR1730
+                        self.wakes_at = at
                     return
                 self._watching, self.wakes_at = new, at
             threading.Thread(target=_watch, args=(self, new), name=self._name, daemon=True).start()
         except BaseException as error:
             with self._lock:
                 if self._watching is new:
-                    new.call()  # it may have been started all the same
                     self._watching, self.wakes_at = None, math.inf
+                    new.call()  # it may have been started all the same
             if not isinstance(error, RuntimeError | MemoryError):
                 raise
             logger.warning("timeouts are late: the watchdog cannot start: %s", error)
@@ -97,34 +99,29 @@ class Watchdog:
 
     def sleep(self, until: float | None, me: Parked) -> bool:
         """Sleep until a deadline may have passed; return False when there are none to come."""
-        wait = self._wait(until, me)
-        if wait > 0:
-            me.park(IDLE_SECONDS if math.isinf(wait) else min(wait, threading.TIMEOUT_MAX))
+        me.park(self._seconds_left(until, me))
         with self._lock:
             if self._watching is not me:
                 return False
-            if self._nothing_to_come():
+            # No call from here to the end: nothing of this thread's own comes in between.
+            if self._dismissed or self.wakes_at == math.inf:
                 self._watching = None
-                if self._nothing_to_come():
-                    return False
-                self._watching = me  # a deadline was set in the middle
+                return False
             # From here on, whoever sets an alarm must call again: this thread is about to look,
             # and will not see what is set after that.
             self.wakes_at = math.inf
             return True
 
-    def _nothing_to_come(self) -> bool:
-        return self._dismissed or math.isinf(self.wakes_at)
-
-    def _wait(self, until: float | None, me: Parked) -> float:
-        """Return for how many seconds the thread may sleep if nobody calls it."""
+    def _seconds_left(self, until: float | None, me: Parked) -> float:
+        """Return for how long the thread may sleep if nobody calls it."""
         with self._lock:
             me.forget()  # what it was called for is in `wakes_at`
             if self._dismissed or self._watching is not me:
                 return 0
             if until is not None:
                 self.wakes_at = min(self.wakes_at, until)
-            return self.wakes_at - self._clock()
+            left = self.wakes_at - self._clock()
+            return IDLE_SECONDS if math.isinf(left) else left
 
 
 def _watch(watchdog: Watchdog, me: Parked) -> None:

@@ -144,7 +144,7 @@ def _live(workers: Workers, worker: Parked) -> None:
         while _work(workers, worker) and workers.rest(worker):
             called = worker.park(IDLE_SECONDS)
             # Called while it was giving up: then the call is in the lock already.
-            if not called and (workers.retire(worker) or not worker.park(-1)):
+            if not called and (workers.retire(worker) or not worker.park(None)):
                 return
     finally:
         workers.left(worker)
