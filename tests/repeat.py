@@ -68,6 +68,8 @@ def main() -> int:
     for failed in all_runs(options.times, options.side_by_side):
         failures.update(failed)
         passed += not failed
+        if not passed % 10 and not failed:
+            print(f"{passed} passed so far", flush=True)
     for test, often in failures.most_common():
         print(f"{often:4} times: {test}")
     minutes = (time.monotonic() - began) / 60
