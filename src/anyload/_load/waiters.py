@@ -199,7 +199,7 @@ class AsyncSeat(Cohort):
         """Nothing was kept for it."""
 
     async def wait(self) -> None:
-        """Wait to be woken; after a cancel it must not be waited on again."""
+        """Wait to be woken; one that was cancelled can be waited on again."""
         await self.bell.protected(AsyncSeat._wait)(self)
 
     async def _wait(self) -> None:
